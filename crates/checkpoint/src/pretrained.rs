@@ -1,0 +1,106 @@
+//! Between a directory and a model: the HuggingFace files of each family.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use data::Tokenizer;
+use model::{Gpt, GptConfig, LoadReport, Tensors};
+use serde_json::{Value, json};
+
+use crate::checkpoint::{Contents, File};
+use crate::error::Error;
+use crate::manifest::verify;
+use crate::weights::open_model;
+
+/// A model read from a directory, with what it takes to use it.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The model, outside autodiff.
+    pub model: Gpt,
+    /// Its shape.
+    pub config: GptConfig,
+    /// The tokenizer that lies beside it.
+    pub tokenizer: Tokenizer,
+    /// What was loaded and what was not used.
+    pub report: LoadReport,
+}
+
+/// Reads shape and weights of a HuggingFace directory of the `gpt2` family. A manifest is verified where there is
+/// one.
+///
+/// # Errors
+/// A directory that does not verify, or files that are missing, damaged or of another family.
+pub fn read_gpt(dir: &Path) -> Result<(GptConfig, Tensors), Error> {
+    verify(dir)?;
+    let path = dir.join("config.json");
+    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, error))?;
+    let value: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(dir, format!("config.json: {error}")))?;
+    let config = GptConfig::from_hf(&value).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    let (tensors, skipped) = open_model(dir)?.tensors()?;
+    if !skipped.is_empty() {
+        tracing::debug!("tensors that are not weights: {}", skipped.join(", "));
+    }
+    Ok((config, tensors))
+}
+
+/// Opens a model for use on `device`.
+///
+/// # Errors
+/// As [`read_gpt`]; weights that do not fit the shape, with both shapes; a tokenizer that cannot be read or has more
+/// ids than the model.
+pub fn open_gpt(dir: &Path, device: &Device) -> Result<Pretrained, Error> {
+    let (config, tensors) = read_gpt(dir)?;
+    let tokenizer = Tokenizer::from_file(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    if tokenizer.vocab_size() > config.vocab_size {
+        return Err(Error::malformed(
+            dir,
+            format!("the tokenizer has {} ids, the model {}", tokenizer.vocab_size(), config.vocab_size),
+        ));
+    }
+    let blank = Gpt::blank(&config, &device.clone().inner());
+    let (model, report) =
+        model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    Ok(Pretrained { model: model.valid(), config, tokenizer, report })
+}
+
+/// The files of a model's HuggingFace directory.
+pub fn gpt_files(model: &Gpt, config: &GptConfig, tokenizer: &Tokenizer) -> Contents {
+    let end = tokenizer.end_of_text();
+    let mut generation = json!({"_from_model_config": true, "do_sample": true});
+    if let Some(end) = end {
+        generation["bos_token_id"] = json!(end);
+        generation["eos_token_id"] = json!(end);
+    }
+    let mut contents: Contents =
+        tokenizer.files(config.max_seq_len).into_iter().map(|(name, bytes)| (name, File::Bytes(bytes))).collect();
+    contents.insert("config.json".into(), json_file(&config.to_hf(end)));
+    contents.insert("generation_config.json".into(), json_file(&generation));
+    contents.insert("model.safetensors".into(), File::tensors(model::weights::export(model)));
+    contents
+}
+
+fn json_file(value: &Value) -> File {
+    File::Bytes(format!("{value:#}\n").into_bytes())
+}
+
+/// The files of a directory for use elsewhere: as [`gpt_files`], from what lies in `dir`, its numbers called `dtype`
+/// (`float16`) in `config.json`.
+///
+/// # Errors
+/// As [`read_gpt`].
+pub fn exported(dir: &Path, dtype: &str) -> Result<Contents, Error> {
+    let (config, tensors) = read_gpt(dir)?;
+    let tokenizer = Tokenizer::from_file(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    let mut hf = config.to_hf(tokenizer.end_of_text());
+    // The key of `transformers` 5, and of those before it.
+    hf["dtype"] = json!(dtype);
+    hf["torch_dtype"] = json!(dtype);
+    // Names as HuggingFace writes them today, and no buffers of older files.
+    let blank = Gpt::blank(&config, &Device::flex());
+    let (model, _) = model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    let mut contents = gpt_files(&model, &config, &tokenizer);
+    contents.insert("config.json".into(), json_file(&hf));
+    Ok(contents)
+}

@@ -1,0 +1,55 @@
+//! The `firebox` binary: parses the command line, calls the libraries, renders what they say.
+
+#![recursion_limit = "256"]
+
+mod commands;
+mod report;
+
+use clap::{Parser, Subcommand};
+use commands::{config, devices, eval, export, generate, tokenizer, train};
+use std::process::ExitCode;
+
+/// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
+#[derive(Parser)]
+#[command(name = "firebox", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model as a config file says.
+    Train(train::Arguments),
+    /// Measure a checkpoint's loss, perplexity and accuracy on a text.
+    Eval(eval::Arguments),
+    /// Continue a prompt.
+    Generate(generate::Arguments),
+    /// Write a checkpoint for use elsewhere, without its training state.
+    Export(export::Arguments),
+    /// Train or look at tokenizers.
+    #[command(subcommand)]
+    Tokenizer(tokenizer::Command),
+    /// Show a config as it resolves, or what a config may hold.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// List the devices a model can run on, and whether each computes right.
+    Devices(devices::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Tokenizer(command) => tokenizer::run(command),
+        Command::Config(command) => config::run(&command),
+        Command::Devices(arguments) => devices::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

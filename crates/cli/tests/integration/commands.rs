@@ -1,0 +1,200 @@
+//! Every command on a trained checkpoint.
+
+use crate::support::{Run, fixture, root, text};
+use checkpoint::safetensors::Reader;
+use std::sync::LazyLock;
+
+/// One trained run for all tests that only read it.
+static TRAINED: LazyLock<Run> = LazyLock::new(|| {
+    let run = Run::new();
+    let ended = run.train(&["--set", "train.max_steps=120"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    run
+});
+
+#[test]
+fn training_lowers_the_loss_and_leaves_what_a_person_looks_for() {
+    let run = &*TRAINED;
+    let metrics = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
+    let events: Vec<serde_json::Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let losses: Vec<f64> = events.iter().filter(|e| e["type"] == "step").filter_map(|e| e["loss"].as_f64()).collect();
+    assert_eq!(losses.len(), 12);
+    assert!(losses[11] < 0.7 * losses[0], "{losses:?}");
+    for kind in ["started", "eval", "sample", "saved", "finished"] {
+        assert!(events.iter().any(|event| event["type"] == kind), "no {kind} event");
+    }
+    for file in ["curves.svg", "curves.png", "config.toml", "latest", "best"] {
+        assert!(run.path("run").join(file).metadata().is_ok_and(|meta| meta.len() > 0), "{file}");
+    }
+    let kept: Vec<_> = checkpoint::list(&run.path("run")).expect("readable");
+    assert!(kept.len() <= 3, "keep_last = 2 and the best: {kept:?}");
+    for file in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "manifest.json"] {
+        assert!(run.path("run/step-000120").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn generate_is_greedy_at_temperature_zero_and_repeats_with_a_seed() {
+    let generate = |more: &[&str]| {
+        let arguments =
+            ["generate", "run", "--prompt", "Mia", "--max-new-tokens", "40", "--device", "ndarray", "--json"];
+        TRAINED.firebox(&[&arguments[..], more].concat()).json()
+    };
+    let greedy = generate(&["--temperature", "0"]);
+    assert_eq!(greedy["prompt_ids"].as_array().map(Vec::len), Some(3));
+    assert_eq!(greedy["ids"].as_array().map(Vec::len), Some(43));
+    assert!(greedy["text"].as_str().is_some_and(|text| text.starts_with("Mia") && text.chars().count() == 43));
+    assert_eq!(greedy, generate(&["--temperature", "0", "--seed", "9"]));
+    assert_eq!(generate(&["--seed", "5"]), generate(&["--seed", "5"]));
+    assert_ne!(generate(&["--seed", "5"]), generate(&["--seed", "6"]));
+    assert_eq!(greedy, generate(&["--top-k", "1"]));
+    let plain = TRAINED.firebox(&[
+        "generate",
+        "run",
+        "--prompt",
+        "Mia",
+        "--max-new-tokens",
+        "40",
+        "--device",
+        "ndarray",
+        "--temperature",
+        "0",
+    ]);
+    assert_eq!(plain.stdout.trim_end_matches('\n'), greedy["text"].as_str().expect("text").trim_end_matches('\n'));
+}
+
+#[test]
+fn the_devices_agree_on_the_loss() {
+    let losses: Vec<f64> = ["ndarray", "flex"]
+        .map(|device| TRAINED.firebox(&["eval", "run", "--data", "text.txt", "--device", device, "--json"]).json())
+        .map(|value| value["loss"].as_f64().expect("a number"))
+        .to_vec();
+    assert!((losses[0] - losses[1]).abs() < 1e-5, "{losses:?}");
+}
+
+#[test]
+fn eval_reports_figures_that_fit_together() {
+    let value = TRAINED.firebox(&["eval", "run", "--data", "text.txt", "--device", "ndarray", "--json"]).json();
+    let number = |key: &str| value[key].as_f64().unwrap_or_else(|| panic!("{key} is missing"));
+    // Blocks of 16 tokens predict 15 each; the remainder is dropped. One character is one token and one byte.
+    let blocks = text().len() / 16;
+    assert_eq!(value["tokens"].as_u64(), Some(15 * blocks as u64));
+    assert!((number("perplexity") - number("loss").exp()).abs() < 1e-9);
+    assert!((number("bits_per_byte") - number("loss") / std::f64::consts::LN_2).abs() < 1e-9);
+    assert!((0.3..=1.0).contains(&number("accuracy")));
+    let plain = TRAINED.firebox(&["eval", "run", "--data", "text.txt", "--device", "ndarray"]).stdout;
+    assert!(plain.contains(&format!("{:.4}", number("loss"))), "{plain}");
+}
+
+#[test]
+fn export_leaves_the_training_state_behind_and_keeps_the_numbers() {
+    let run = &*TRAINED;
+    let best = checkpoint::best(&run.path("run")).expect("readable").expect("there is a best").0;
+    let original = Reader::open(&best.join("model.safetensors")).expect("readable").tensors().expect("weights");
+    for (dtype, tolerance, stored) in [("f32", 0.0, "F32"), ("f16", 1e-3, "F16"), ("bf16", 1e-2, "BF16")] {
+        let ended =
+            run.firebox(&["export", "run", "--to", "safetensors", "--dtype", dtype, "--out", &format!("out-{dtype}")]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let out = run.path(&format!("out-{dtype}"));
+        assert!(!out.join("train_state").exists() && out.join("tokenizer.json").exists());
+        let reader = Reader::open(&out.join("model.safetensors")).expect("readable");
+        let exported = reader.tensors().expect("weights");
+        assert!(reader.names().iter().all(|name| reader.dtype(name).as_deref() == Some(stored)));
+        assert_eq!(exported.keys().collect::<Vec<_>>(), original.keys().collect::<Vec<_>>());
+        for (name, tensor) in &exported {
+            for (a, b) in tensor.values.iter().zip(&original[name].values) {
+                assert!((a - b).abs() <= tolerance * b.abs().max(1e-3), "{dtype} {name}: {a} {b}");
+            }
+        }
+        let loss =
+            run.firebox(&["eval", &format!("out-{dtype}"), "--data", "text.txt", "--device", "flex", "--json"]).json();
+        assert!(loss["loss"].as_f64().is_some_and(f64::is_finite));
+        let again = run.firebox(&["export", "run", "--to", "safetensors", "--out", &format!("out-{dtype}")]);
+        assert_eq!(again.code, Some(2), "an existing directory is not overwritten");
+    }
+}
+
+#[test]
+fn training_starts_from_a_huggingface_directory_and_says_what_was_loaded() {
+    let run = Run::new();
+    let base = fixture("gpt2-golden");
+    std::fs::create_dir(run.path("base")).expect("writable");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(base.join(file), run.path("base").join(file)).expect("can be copied");
+    }
+    let config = std::fs::read_to_string(run.path("run.toml")).expect("there");
+    let start = config.find("[model.gpt]").expect("has a model");
+    let end = config.find("[train]").expect("has a train table");
+    let config = format!("{}[model]\ninit_from = \"base\"\n{}", &config[..start], &config[end..]);
+    std::fs::write(run.path("run.toml"), config).expect("writable");
+    let ended = run.train(&["--set", "train.max_steps=2", "--set", "schedule.constant.warmup_steps=0"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("28 tensors loaded; fresh: none; unused: none"), "{}", ended.stderr);
+}
+
+#[test]
+fn dry_run_prints_the_plan_and_touches_nothing() {
+    let run = Run::new();
+    let ended = run.train(&["--dry-run"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for word in ["parameters", "attention", "tokens a step", "steps an epoch", "optimizer"] {
+        assert!(ended.stdout.contains(word), "{}", ended.stdout);
+    }
+    let plan = run.train(&["--dry-run", "--json"]).json();
+    assert_eq!(plan["tokens_per_step"], 64);
+    assert!(!run.path("run").exists());
+}
+
+#[test]
+fn config_show_prints_a_file_that_resolves_to_itself() {
+    let run = Run::new();
+    let shown = run.firebox(&["config", "show", "run.toml"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    std::fs::write(run.path("shown.toml"), &shown.stdout).expect("writable");
+    let again = run.firebox(&["config", "show", "shown.toml"]);
+    assert_eq!(again.stdout, shown.stdout);
+    assert!(run.firebox(&["config", "schema"]).json()["properties"]["train"].is_object());
+}
+
+#[test]
+fn tokenizers_train_and_are_looked_into() {
+    let run = Run::new();
+    for kind in ["char", "bpe", "wordpiece", "unigram"] {
+        let out = format!("tok-{kind}");
+        let trained = run.firebox(&[
+            "tokenizer",
+            "train",
+            "text.txt",
+            "--kind",
+            kind,
+            "--vocab-size",
+            "600",
+            "--out",
+            &out,
+            "--json",
+        ]);
+        assert!(trained.json()["vocab_size"].as_u64().is_some_and(|size| size > 20));
+        let shown = run.firebox(&["tokenizer", "inspect", &out, "--text", "Mia found a red ball", "--json"]).json();
+        assert!(shown["ids"].as_array().is_some_and(|ids| !ids.is_empty()));
+    }
+}
+
+#[test]
+fn devices_lists_the_cpu_and_says_whether_each_computes_right() {
+    let run = Run::new();
+    let list = run.firebox(&["devices", "--json"]).json();
+    let names: Vec<&str> = list.as_array().expect("a list").iter().filter_map(|d| d["device"].as_str()).collect();
+    assert!(names.starts_with(&["ndarray", "flex"]), "{names:?}");
+    assert!(list.as_array().expect("a list").iter().all(|device| device["works"] == true), "{list:#}");
+}
+
+#[test]
+fn the_readme_holds_the_config_reference() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("there");
+    let reference = trainer::config::reference();
+    assert!(
+        readme.contains(reference.trim()),
+        "the README's config reference is out of date; paste `firebox config reference` into it"
+    );
+}

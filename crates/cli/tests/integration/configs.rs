@@ -1,0 +1,51 @@
+//! Every shipped config runs one step.
+
+use crate::support::{Run, root};
+use std::process::Command;
+
+fn firebox(arguments: &[&str]) -> (Option<i32>, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_firebox")).args(arguments).current_dir(root()).output().expect("runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn every_shipped_config_is_valid_and_runs_a_step() {
+    let mut configs: Vec<String> = std::fs::read_dir(root().join("configs"))
+        .expect("there")
+        .map(|entry| entry.expect("readable").path().display().to_string())
+        .collect();
+    configs.sort();
+    assert!(configs.len() >= 4, "{configs:?}");
+    for config in configs {
+        let run = Run::new();
+        let out = format!("train.output_dir={}", run.path("out").display());
+        let mut sets = vec![
+            // The shipped text stands in for what a person downloads.
+            "data.text.files=['datasets/stories.txt']",
+            "train.device=flex",
+            "train.max_steps=1",
+            "train.micro_batch_size=1",
+            "train.gradient_accumulation_steps=1",
+            "train.eval_batches=1",
+            "train.sample_tokens=2",
+            "schedule.constant.warmup_steps=0",
+            &out,
+        ];
+        if config.contains("124m") {
+            // Large: shrunk in every size, since the shipped text is far too small for it.
+            sets.extend([
+                "model.gpt.n_layer=1",
+                "model.gpt.d_model=48",
+                "model.gpt.max_seq_len=32",
+                "tokenizer.bpe.vocab_size=300",
+                "model.gpt.vocab_size=320",
+            ]);
+        }
+        let arguments: Vec<&str> =
+            ["train", &config].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
+        let (code, stderr) = firebox(&arguments);
+        assert_eq!(code, Some(0), "{config}: {stderr}");
+        assert!(run.path("out/step-000001/model.safetensors").exists(), "{config}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What must not change a gradient or a logit.
+
+use crate::support::{devices, distance, generator};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use data::{Batch, RowId, collate};
+use model::attention::Visibility;
+use model::weights::{self, Flat};
+use model::{Gpt, GptConfig};
+use trainer::forward::{DeviceBatch, step_gradient};
+
+const SEQ: usize = 12;
+const VOCAB: u32 = 29;
+
+fn small(dropout: f64) -> GptConfig {
+    GptConfig {
+        n_layer: 2,
+        n_head: 2,
+        d_model: 16,
+        d_ff: 64,
+        max_seq_len: SEQ,
+        vocab_size: VOCAB as usize,
+        embd_dropout: dropout,
+        attn_dropout: dropout,
+        resid_dropout: dropout,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+/// Eight rows of 3 to 13 tokens.
+fn ragged() -> Vec<Vec<u32>> {
+    (0..8u32).map(|row| (0..3 + (row * 7) % 11).map(|i| (row * 31 + i * i * 5 + 7) % VOCAB).collect()).collect()
+}
+
+fn collated(rows: &[Vec<u32>]) -> Batch {
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let names: Vec<RowId> = (0..rows.len() as u64).map(|row| RowId { epoch: 0, row }).collect();
+    collate::causal(&rows, SEQ, &names).expect("no row is longer than the context")
+}
+
+fn flat(gradients: Vec<Flat>) -> Vec<f32> {
+    gradients.into_iter().flat_map(|gradient| weights::to_host(gradient.values)).collect()
+}
+
+fn forward(model: &Gpt, batch: &Batch, device: &Device) -> Vec<f32> {
+    let batch = DeviceBatch::new(batch, device);
+    weights::to_host(model.forward(batch.tokens, batch.positions, &batch.visibility).reshape([-1]))
+}
+
+#[test]
+fn any_split_of_a_step_into_micro_batches_gives_the_same_gradient() {
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let model = Gpt::new(&small(0.0), 1, &device);
+        let whole = collated(&ragged());
+        let lengths: Vec<f32> = whole.weights[0].chunks(SEQ).map(|row| row.iter().sum()).collect();
+        assert!(lengths.iter().any(|length| *length != lengths[0]), "the rows must differ in length");
+        let one = step_gradient(&model, std::slice::from_ref(&whole), &device);
+        let one_loss = one.loss.into_scalar::<f64>();
+        let one = flat(one.gradients);
+        for parts in [2, 4, 8] {
+            let split = step_gradient(&model, &whole.split(parts), &device);
+            assert!((split.loss.into_scalar::<f64>() - one_loss).abs() < 1e-5, "{name}: loss of {parts} parts");
+            let (off, norm) = distance(&flat(split.gradients), &one);
+            assert!(off < 1e-5 * norm, "{name}: {parts} parts are off by {off} of {norm}");
+        }
+    }
+}
+
+#[test]
+fn later_tokens_do_not_change_earlier_logits() {
+    for (name, device) in devices() {
+        let model = Gpt::new(&small(0.0), 2, &device);
+        let row: Vec<u32> = (0..SEQ as u32 + 1).map(|i| i % VOCAB).collect();
+        let mut changed = row.clone();
+        changed[SEQ - 2] = VOCAB - 1;
+        let before = forward(&model, &collated(&[row]), &device);
+        let after = forward(&model, &collated(&[changed]), &device);
+        let first_changed = (SEQ - 2) * VOCAB as usize;
+        assert!(distance(&before[..first_changed], &after[..first_changed]).0 < 1e-5, "{name}");
+        assert!(distance(&before[first_changed..], &after[first_changed..]).0 > 1e-3, "{name}");
+    }
+}
+
+#[test]
+fn padding_changes_no_logit_of_a_real_token() {
+    for (name, device) in devices() {
+        let model = Gpt::new(&small(0.0), 3, &device);
+        let rows = ragged();
+        let padded = forward(&model, &collated(&rows), &device);
+        for (index, row) in rows.iter().enumerate() {
+            let ids: Vec<i32> = row[..row.len() - 1].iter().map(|id| *id as i32).collect();
+            let len = ids.len();
+            let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, len]), &device);
+            let positions = Tensor::<1, Int>::arange(0..len as i64, &device).reshape([1, len]);
+            let alone = model.forward(tokens, positions, &Visibility::causal(len, &device));
+            let start = index * SEQ * VOCAB as usize;
+            let (off, _) =
+                distance(&padded[start..start + len * VOCAB as usize], &weights::to_host(alone.reshape([-1])));
+            assert!(off < 1e-4, "{name}: row {index} is off by {off}");
+        }
+    }
+}
+
+#[test]
+fn a_cached_forward_gives_the_logits_of_a_whole_one() {
+    for (name, device) in devices() {
+        let model = Gpt::new(&small(0.0), 4, &device);
+        let row: Vec<u32> = (0..SEQ as u32 + 1).map(|i| (i * 3) % VOCAB).collect();
+        let whole = forward(&model, &collated(std::slice::from_ref(&row)), &device);
+        let mut cache = model.cache();
+        let mut next = 0;
+        for new in [5, 1, 1, 2] {
+            let ids: Vec<i32> = row[next..next + new].iter().map(|id| *id as i32).collect();
+            let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, new]), &device);
+            let logits = weights::to_host(model.forward_cached(tokens, &mut cache).reshape([-1]));
+            next += new;
+            let expected = &whole[(next - 1) * VOCAB as usize..next * VOCAB as usize];
+            assert!(distance(&logits, expected).0 < 1e-4, "{name}: after {next} tokens");
+        }
+        assert_eq!((cache.len(), cache.room()), (9, SEQ - 9));
+    }
+}
+
+#[test]
+fn dropout_is_a_function_of_the_seed_and_is_off_outside_training() {
+    let _turn = generator();
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let model = Gpt::new(&small(0.3), 5, &device);
+        let batch = collated(&ragged());
+        let mut losses = Vec::new();
+        for seed in [7, 7, 8] {
+            device.seed(seed);
+            losses.push(step_gradient(&model, std::slice::from_ref(&batch), &device).loss.into_scalar::<f32>());
+        }
+        assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "{name}");
+        assert_ne!(losses[0].to_bits(), losses[2].to_bits(), "{name}");
+        let frozen = model.valid();
+        let plain = device.inner();
+        assert_eq!(forward(&frozen, &batch, &plain), forward(&frozen, &batch, &plain), "{name}");
+    }
+}
+
+#[test]
+fn every_device_starts_from_the_same_weights() {
+    let exported: Vec<_> = devices().into_iter().map(|(_, d)| weights::export(&Gpt::new(&small(0.0), 6, &d))).collect();
+    assert!(exported.windows(2).all(|pair| pair[0] == pair[1]));
+    let projection = &exported[0]["transformer.h.0.mlp.c_proj.weight"].values;
+    let deviation = distance(projection, &vec![0.0; projection.len()]).0 / (projection.len() as f64).sqrt();
+    assert!((deviation - 0.01).abs() < 0.001, "0.02 / sqrt(2 * 2 layers), found {deviation}");
+}

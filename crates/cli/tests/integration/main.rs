@@ -1,0 +1,12 @@
+//! What crosses crates: one test binary, because each would link all of Burn.
+
+#![recursion_limit = "256"]
+
+mod bad_input;
+mod commands;
+mod configs;
+mod golden;
+mod gradients;
+mod layering;
+mod resume;
+mod support;

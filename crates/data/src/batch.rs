@@ -1,0 +1,125 @@
+//! The one shape that every objective is made into.
+
+use std::ops::Range;
+
+/// Names a row: what keys its randomness and what an error names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowId {
+    /// The pass over the data, from 0.
+    pub epoch: u64,
+    /// The row inside the epoch's plan, from 0.
+    pub row: u64,
+}
+
+/// What one loss term is trained towards.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// A token id for every position, `[rows, seq]`; the causal shift is already made.
+    Tokens(Vec<u32>),
+}
+
+/// Rows of tokens with everything a model and its loss need to know about them; all `[rows, seq]`, row after row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[rows, seq]`
+    pub shape: [usize; 2],
+    /// Token ids, `[rows, seq]`.
+    pub tokens: Vec<u32>,
+    /// `[rows, seq]`: 0 is padding; a token attends only inside its own segment (packing, padding: one rule).
+    pub segments: Vec<u32>,
+    /// `[rows, seq]`: positions, restarting at 0 at each segment.
+    pub positions: Vec<u32>,
+    /// `[rows, seq]`: sentence A (0) or B (1), where the objective has sentences.
+    pub token_types: Option<Vec<u32>>,
+    /// One per loss term.
+    pub targets: Vec<Target>,
+    /// One per loss term, as long as its targets: 0 trains nothing.
+    pub weights: Vec<Vec<f32>>,
+    /// `[rows]`
+    pub rows: Vec<RowId>,
+}
+
+impl Batch {
+    /// Whether every token is real and belongs to segment 1, so that the causal mask alone is enough.
+    pub fn single_segment(&self) -> bool {
+        self.segments.iter().all(|&segment| segment == 1)
+    }
+
+    /// The sum of each loss term's weights; summed over a step's micro-batches it is what the term is divided by.
+    pub fn trained_weight(&self) -> Vec<f64> {
+        self.weights.iter().map(|weights| weights.iter().map(|&weight| f64::from(weight)).sum()).collect()
+    }
+
+    /// The batch of some of the rows.
+    ///
+    /// # Panics
+    /// If the range reaches past the rows.
+    pub fn slice_rows(&self, rows: Range<usize>) -> Self {
+        let [count, seq] = self.shape;
+        assert!(rows.start <= rows.end && rows.end <= count, "rows {rows:?} of a batch of {count}");
+        // A term has the same number of targets in every row: `seq` of them, or one.
+        fn part<T: Clone>(values: &[T], rows: &Range<usize>, count: usize) -> Vec<T> {
+            let width = values.len() / count.max(1);
+            values[rows.start * width..rows.end * width].to_vec()
+        }
+        Self {
+            shape: [rows.len(), seq],
+            tokens: part(&self.tokens, &rows, count),
+            segments: part(&self.segments, &rows, count),
+            positions: part(&self.positions, &rows, count),
+            token_types: self.token_types.as_ref().map(|types| part(types, &rows, count)),
+            targets: self
+                .targets
+                .iter()
+                .map(|target| match target {
+                    Target::Tokens(tokens) => Target::Tokens(part(tokens, &rows, count)),
+                })
+                .collect(),
+            weights: self.weights.iter().map(|weights| part(weights, &rows, count)).collect(),
+            rows: self.rows[rows].to_vec(),
+        }
+    }
+
+    /// Contiguous parts of nearly equal size, at most `parts` of them and none empty.
+    pub fn split(&self, parts: usize) -> Vec<Self> {
+        let count = self.shape[0];
+        let parts = parts.clamp(1, count.max(1));
+        (0..parts).map(|part| self.slice_rows(part * count / parts..(part + 1) * count / parts)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collate::causal;
+
+    fn batch() -> Batch {
+        let ids: Vec<RowId> = (0..3).map(|row| RowId { epoch: 0, row }).collect();
+        causal(&[&[1, 2, 3, 4], &[5, 6, 7], &[8, 9, 10, 11]], 3, &ids).unwrap()
+    }
+
+    #[test]
+    fn parts_of_a_batch_hold_its_rows_in_order() {
+        let batch = batch();
+        for parts in 1..5 {
+            let split = batch.split(parts);
+            assert_eq!(split.len(), parts.min(3));
+            let tokens: Vec<u32> = split.iter().flat_map(|part| part.tokens.clone()).collect();
+            let rows: Vec<RowId> = split.iter().flat_map(|part| part.rows.clone()).collect();
+            assert_eq!((tokens, rows), (batch.tokens.clone(), batch.rows.clone()));
+            let weight: f64 = split.iter().map(|part| part.trained_weight()[0]).sum();
+            assert_eq!(weight, batch.trained_weight()[0]);
+        }
+        let middle = batch.slice_rows(1..2);
+        assert_eq!(middle.shape, [1, 3]);
+        assert_eq!(middle.targets, [Target::Tokens(vec![6, 7, 0])]);
+    }
+
+    #[test]
+    fn a_padded_row_makes_a_batch_need_a_mask() {
+        let batch = batch();
+        assert!(!batch.single_segment());
+        assert!(batch.slice_rows(0..1).single_segment());
+        assert_eq!(batch.trained_weight(), [8.0]);
+    }
+}

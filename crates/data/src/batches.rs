@@ -1,0 +1,280 @@
+//! The batch at any position of a run, as a pure function of (tokens, seed, position).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::batch::{Batch, RowId};
+use crate::collate::causal;
+use crate::error::Error;
+use crate::permutation::{Permutation, keyed_hash};
+use crate::tokenizer::Tokenizer;
+
+/// All tokens of a split, one after the other; cheap to clone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenStream {
+    tokens: Arc<[u32]>,
+}
+
+impl TokenStream {
+    /// Joins the documents' tokens. Where there are several, each is followed by the end-of-text token if there is one.
+    pub fn new(documents: &[Vec<u32>], end_of_text: Option<u32>) -> Self {
+        let end = end_of_text.filter(|_| documents.len() > 1);
+        let mut tokens = Vec::with_capacity(documents.iter().map(|document| document.len() + 1).sum());
+        for document in documents {
+            tokens.extend_from_slice(document);
+            tokens.extend(end);
+        }
+        Self { tokens: tokens.into() }
+    }
+
+    /// Encodes the documents and joins them.
+    ///
+    /// # Errors
+    /// A document that the tokenizer cannot encode.
+    pub fn encode(tokenizer: &Tokenizer, documents: &[String]) -> Result<Self, Error> {
+        Ok(Self::new(&tokenizer.encode_all(documents)?, tokenizer.end_of_text()))
+    }
+
+    /// The token ids.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// How many tokens there are.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The batch of the windows of `seq_len` inputs and their targets that begin at these tokens.
+    fn windows(&self, seq_len: usize, windows: impl Iterator<Item = (usize, RowId)>) -> Batch {
+        let (rows, ids): (Vec<&[u32]>, Vec<RowId>) =
+            windows.map(|(start, id)| (&self.tokens[start..start + seq_len + 1], id)).unzip();
+        causal(&rows, seq_len, &ids).expect("a window has exactly seq_len + 1 tokens")
+    }
+
+    /// How many windows there are without overlap; at least one.
+    fn window_count(&self, seq_len: usize) -> Result<u64, Error> {
+        if seq_len == 0 || self.len() <= seq_len {
+            return Err(Error::TooShort { tokens: self.len(), seq_len });
+        }
+        Ok(((self.len() - 1) / seq_len) as u64)
+    }
+}
+
+/// The training rows of a run: every epoch cuts the tokens at another offset and takes the windows in another order.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    stream: TokenStream,
+    seq_len: usize,
+    seed: u64,
+    rows_per_epoch: u64,
+}
+
+impl Batches {
+    /// The plan over these tokens.
+    ///
+    /// # Errors
+    /// Fewer than `seq_len + 1` tokens, or a `seq_len` of 0.
+    pub fn training(stream: TokenStream, seq_len: usize, seed: u64) -> Result<Self, Error> {
+        let rows_per_epoch = stream.window_count(seq_len)?;
+        Ok(Self { stream, seq_len, seed, rows_per_epoch })
+    }
+
+    /// Rows in one epoch: `(tokens - 1) / seq_len`.
+    pub fn rows_per_epoch(&self) -> u64 {
+        self.rows_per_epoch
+    }
+
+    /// The tokens of a row.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// The `rows` rows behind the first `position` rows of the run, `[rows, seq_len]`; they may straddle epochs.
+    /// The same position always gives the same row, however the run is cut into batches.
+    pub fn at(&self, position: u64, rows: usize) -> Batch {
+        let last_start = self.stream.len() - 1 - self.seq_len;
+        let windows = (position..position + rows as u64).map(|position| {
+            let epoch = position / self.rows_per_epoch;
+            let key = keyed_hash(self.seed, epoch);
+            let row = Permutation::new(self.rows_per_epoch, key).at(position % self.rows_per_epoch);
+            // The offset moves the windows' borders from epoch to epoch, so that no token is always a row's first.
+            let offset = keyed_hash(key, u64::MAX) as usize % self.seq_len;
+            let start = (offset + row as usize * self.seq_len).min(last_start);
+            (start, RowId { epoch, row })
+        });
+        self.stream.windows(self.seq_len, windows)
+    }
+
+    /// A fixed subset of at most `max_rows` rows to evaluate on: windows from offset 0, chosen by the seed, in the
+    /// text's order.
+    ///
+    /// # Errors
+    /// As [`Batches::training`].
+    pub fn evaluation(
+        stream: TokenStream,
+        seq_len: usize,
+        seed: u64,
+        max_rows: usize,
+    ) -> Result<EvaluationRows, Error> {
+        let count = stream.window_count(seq_len)?;
+        let permutation = Permutation::new(count, seed);
+        let mut windows: Vec<u64> = (0..count.min(max_rows as u64)).map(|index| permutation.at(index)).collect();
+        windows.sort_unstable();
+        Ok(EvaluationRows { stream, seq_len, windows })
+    }
+}
+
+/// Fixed rows that every evaluation of a run measures.
+#[derive(Clone, Debug)]
+pub struct EvaluationRows {
+    stream: TokenStream,
+    seq_len: usize,
+    windows: Vec<u64>,
+}
+
+impl EvaluationRows {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    /// Some of the rows, `[range's length, seq_len]`.
+    ///
+    /// # Panics
+    /// If the range reaches past the rows.
+    pub fn at(&self, range: Range<usize>) -> Batch {
+        let windows = self.windows[range].iter().map(|&row| (row as usize * self.seq_len, RowId { epoch: 0, row }));
+        self.stream.windows(self.seq_len, windows)
+    }
+
+    /// All rows in order, at most `rows_per_batch` at a time.
+    pub fn batches(&self, rows_per_batch: usize) -> impl Iterator<Item = Batch> + '_ {
+        let step = rows_per_batch.max(1);
+        (0..self.len()).step_by(step).map(move |start| self.at(start..self.len().min(start + step)))
+    }
+}
+
+/// Non-overlapping blocks of `seq_len` tokens, the remainder dropped: how the loss of a text is taken. A block trains
+/// its tokens 2 to `seq_len`, so a batch is `[up to rows_per_batch, seq_len - 1]`. Fewer tokens than one block, or a
+/// `seq_len` below 2, give no batch.
+pub fn blocks(tokens: &[u32], seq_len: usize, rows_per_batch: usize) -> impl Iterator<Item = Batch> + '_ {
+    let count = if seq_len < 2 { 0 } else { tokens.len() / seq_len };
+    let step = rows_per_batch.max(1);
+    (0..count).step_by(step).map(move |first| {
+        let (rows, ids): (Vec<&[u32]>, Vec<RowId>) = (first..count.min(first + step))
+            .map(|row| (&tokens[row * seq_len..(row + 1) * seq_len], RowId { epoch: 0, row: row as u64 }))
+            .unzip();
+        causal(&rows, seq_len - 1, &ids).expect("a block has exactly seq_len tokens")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Target;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A stream where every token is its own index.
+    fn stream(len: u32) -> TokenStream {
+        TokenStream::new(&[(0..len).collect()], None)
+    }
+
+    fn starts(batch: &Batch) -> Vec<u32> {
+        batch.tokens.iter().step_by(batch.shape[1]).copied().collect()
+    }
+
+    #[test]
+    fn several_documents_each_end_with_the_end_of_text_token() {
+        let documents = [vec![1, 2], vec![], vec![3]];
+        assert_eq!(TokenStream::new(&documents, Some(9)).tokens(), [1, 2, 9, 9, 3, 9]);
+        assert_eq!(TokenStream::new(&documents, None).tokens(), [1, 2, 3]);
+        assert_eq!(TokenStream::new(&documents[..1], Some(9)).tokens(), [1, 2]);
+    }
+
+    #[test]
+    fn a_text_shorter_than_one_row_is_an_error_with_figures() {
+        let error = Batches::training(stream(8), 8, 0).unwrap_err().to_string();
+        assert!(error.contains("8 tokens") && error.contains("needs 9") && error.contains("at most 7"), "{error}");
+        assert_eq!(Batches::training(stream(9), 8, 0).unwrap().rows_per_epoch(), 1);
+        assert!(Batches::training(stream(9), 0, 0).is_err());
+        assert!(Batches::evaluation(stream(8), 8, 0, 10).is_err());
+    }
+
+    #[test]
+    fn epochs_differ_in_order_and_in_offset() {
+        let batches = Batches::training(stream(10_001), 100, 7).unwrap();
+        let epochs: Vec<Vec<u32>> = (0..4).map(|epoch| starts(&batches.at(epoch * 100, 100))).collect();
+        assert_ne!(epochs[0], epochs[1]);
+        let offsets: BTreeSet<u32> = epochs.iter().map(|starts| starts.iter().min().unwrap() % 100).collect();
+        assert!(offsets.len() > 1, "{offsets:?}");
+        let other_seed = Batches::training(stream(10_001), 100, 8).unwrap();
+        assert_ne!(epochs[0], starts(&other_seed.at(0, 100)));
+    }
+
+    #[test]
+    fn blocks_drop_the_remainder_and_train_all_but_their_first_token() {
+        let tokens: Vec<u32> = (0..23).collect();
+        let batches: Vec<Batch> = blocks(&tokens, 5, 3).collect();
+        assert_eq!(batches.iter().map(|batch| batch.shape).collect::<Vec<_>>(), [[3, 4], [1, 4]]);
+        assert_eq!(batches[1].tokens, [15, 16, 17, 18]);
+        assert_eq!(batches[1].targets, [Target::Tokens(vec![16, 17, 18, 19])]);
+        assert_eq!(batches[1].rows, [RowId { epoch: 0, row: 3 }]);
+        assert_eq!(blocks(&tokens, 24, 3).count(), 0);
+        assert_eq!(blocks(&tokens, 1, 3).count(), 0);
+    }
+
+    #[test]
+    fn evaluation_rows_are_a_fixed_subset_in_order() {
+        let rows = Batches::evaluation(stream(1001), 10, 3, 20).unwrap();
+        assert_eq!(rows.len(), 20);
+        let begin = starts(&rows.at(0..20));
+        assert!(begin.is_sorted() && begin.iter().all(|start| start % 10 == 0));
+        assert_eq!(begin, starts(&Batches::evaluation(stream(1001), 10, 3, 20).unwrap().at(0..20)));
+        assert_ne!(begin, starts(&Batches::evaluation(stream(1001), 10, 4, 20).unwrap().at(0..20)));
+        let batches: Vec<Batch> = rows.batches(8).collect();
+        assert_eq!(batches.iter().map(|batch| batch.shape[0]).collect::<Vec<_>>(), [8, 8, 4]);
+        assert_eq!(batches.iter().flat_map(starts).collect::<Vec<_>>(), begin);
+        let all = Batches::evaluation(stream(1001), 10, 3, usize::MAX).unwrap();
+        assert_eq!(starts(&all.at(0..all.len())), (0..1000).step_by(10).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn an_epoch_takes_every_window_once_and_targets_follow_inputs(len in 2..400u32, seq_len in 1..40usize, seed: u64, epoch in 0..5u64) {
+            prop_assume!(len as usize > seq_len);
+            let batches = Batches::training(stream(len), seq_len, seed).unwrap();
+            let rows = batches.rows_per_epoch();
+            let batch = batches.at(epoch * rows, rows as usize);
+            let seen: BTreeSet<u64> = batch.rows.iter().map(|id| id.row).collect();
+            prop_assert_eq!(seen, (0..rows).collect::<BTreeSet<_>>());
+            prop_assert!(batch.rows.iter().all(|id| id.epoch == epoch));
+            let Target::Tokens(targets) = &batch.targets[0];
+            prop_assert!(batch.tokens.iter().zip(targets).all(|(token, target)| token + 1 == *target));
+            prop_assert!(batch.single_segment());
+            // At most the tokens before the offset and behind the last window are left out, fewer than one window each.
+            let covered: BTreeSet<u32> = batch.tokens.iter().copied().collect();
+            prop_assert!(covered.len() + 2 * seq_len > len as usize);
+        }
+
+        #[test]
+        fn a_position_gives_the_same_rows_however_they_are_batched(position in 0..200u64, rows in 1..30usize, cut in 0..30usize) {
+            let batches = Batches::training(stream(83), 7, 1).unwrap();
+            let cut = cut.min(rows);
+            let whole = batches.at(position, rows);
+            prop_assert_eq!(whole.slice_rows(0..cut), batches.at(position, cut));
+            prop_assert_eq!(whole.slice_rows(cut..rows), batches.at(position + cut as u64, rows - cut));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Files in, [`Batch`] out.
+//!
+//! The straight path: [`source::read`] turns text, JSONL or CSV files into documents, [`split::split`] cuts them into
+//! training, validation and test parts, a [`Tokenizer`] turns those into token ids, a [`TokenStream`] joins them, and
+//! [`Batches`] gives the batch at any position as a pure function of (data, seed, position), which a [`Prefetcher`]
+//! prepares ahead on a thread. Nothing here knows of tensors: the crate does not depend on Burn.
+#![warn(missing_docs)]
+
+pub mod batch;
+pub mod batches;
+pub mod collate;
+pub mod config;
+pub mod error;
+pub mod permutation;
+pub mod prefetch;
+pub mod source;
+pub mod split;
+pub mod tokenizer;
+mod tokenizer_training;
+
+pub use batch::{Batch, RowId, Target};
+pub use batches::{Batches, EvaluationRows, TokenStream, blocks};
+pub use config::{SourceConfig, SplitConfig, TokenizerConfig};
+pub use error::Error;
+pub use permutation::Permutation;
+pub use prefetch::Prefetcher;
+pub use source::Corpus;
+pub use split::Splits;
+pub use tokenizer::Tokenizer;

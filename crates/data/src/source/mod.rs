@@ -1,0 +1,289 @@
+//! Files in, documents out: one module a format.
+
+mod csv;
+mod jsonl;
+mod text;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::config::SourceConfig;
+use crate::error::Error;
+
+/// The documents of a source, in the order of its files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corpus {
+    /// The texts; none is empty.
+    pub documents: Vec<String>,
+    /// BLAKE3 (hexadecimal) over every document's length and text, in order.
+    pub hash: String,
+    /// Bytes of text in all documents together.
+    pub bytes: u64,
+}
+
+impl Corpus {
+    /// A corpus of these documents; empty ones are left out.
+    pub fn new(documents: Vec<String>) -> Self {
+        let documents: Vec<String> = documents.into_iter().filter(|text| !text.is_empty()).collect();
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = 0;
+        for text in &documents {
+            let length = text.len() as u64;
+            // The length goes in first, so that moving a boundary between two documents changes the hash.
+            hasher.update(&length.to_le_bytes());
+            hasher.update(text.as_bytes());
+            bytes += length;
+        }
+        Self { documents, hash: hasher.finalize().to_hex().to_string(), bytes }
+    }
+}
+
+/// Reads every file of the source.
+///
+/// # Errors
+/// A missing, empty, binary or non-UTF-8 file, a malformed record, a record without the text field, or no text at all.
+pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
+    check_settings(config)?;
+    let files = expand(config.files())?;
+    let mut documents = Vec::new();
+    for path in &files {
+        let text = read_utf8(path)?;
+        match config {
+            SourceConfig::Text(text_config) => text::documents(text, text_config.separator.as_deref(), &mut documents),
+            SourceConfig::Jsonl(records) => jsonl::documents(path, &text, &records.field, &mut documents)?,
+            SourceConfig::Csv(records) => csv::documents(path, &text, &records.field, &mut documents)?,
+        }
+    }
+    let found = documents.len();
+    let corpus = Corpus::new(documents);
+    if corpus.documents.is_empty() {
+        return Err(Error::NoDocuments { files: files.len() });
+    }
+    let dropped = found - corpus.documents.len();
+    if dropped > 0 {
+        tracing::warn!("left out {dropped} of {found} documents: they are empty");
+    }
+    Ok(corpus)
+}
+
+/// Tests that every file is there, is a file, is not empty and can be opened, without reading it.
+///
+/// # Errors
+/// As [`read`], for what can be known without reading.
+pub fn check(config: &SourceConfig) -> Result<(), Error> {
+    check_settings(config)?;
+    for path in expand(config.files())? {
+        let length = File::open(&path).and_then(|file| file.metadata()).map_err(Error::io(&path))?.len();
+        if length == 0 {
+            return Err(Error::EmptyFile { path });
+        }
+    }
+    Ok(())
+}
+
+fn check_settings(config: &SourceConfig) -> Result<(), Error> {
+    if config.files().is_empty() {
+        return Err(Error::config("files", "the list is empty", "name at least one file"));
+    }
+    if let SourceConfig::Text(text) = config
+        && text.separator.as_deref() == Some("")
+    {
+        return Err(Error::config("separator", "it is empty", "leave it out to make each file one document"));
+    }
+    Ok(())
+}
+
+/// The files that the paths and globs name: in the order of the list, sorted inside a glob, each file once.
+fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, Error> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for pattern in patterns {
+        if Path::new(pattern).is_dir() {
+            let hint = format!("name its files, for example `{}/*.txt`", pattern.trim_end_matches('/'));
+            return Err(Error::config("files", format!("`{pattern}` is a directory"), hint));
+        }
+        // A file whose name holds `[` or `*` is taken as it stands.
+        let mut matches = if Path::new(pattern).is_file() {
+            vec![PathBuf::from(pattern)]
+        } else {
+            let paths = glob::glob(pattern).map_err(|error| {
+                Error::config("files", format!("`{pattern}`: {error}"), "write `[*]` for a literal star")
+            })?;
+            let mut matches = Vec::new();
+            for path in paths {
+                let path = path.map_err(|error| {
+                    let path = error.path().to_path_buf();
+                    Error::io(path)(error.into())
+                })?;
+                if path.is_file() {
+                    matches.push(path);
+                }
+            }
+            matches
+        };
+        if matches.is_empty() {
+            return Err(Error::NoMatch { pattern: pattern.clone() });
+        }
+        matches.sort();
+        for path in matches {
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The text of a file, without a byte-order mark.
+fn read_utf8(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(Error::NotUtf8 {
+            path: path.into(),
+            line: 1,
+            offset: 0,
+            byte: bytes[0],
+            hint: "the file begins like UTF-16; convert it: iconv -f UTF-16 -t UTF-8".into(),
+        });
+    }
+    if let Some(offset) = bytes.iter().position(|&byte| byte == 0) {
+        return Err(Error::Binary {
+            path: path.into(),
+            line: line_at(&bytes, offset),
+            offset: offset as u64,
+            hint: "`files` takes text; point it at another file or convert this one".into(),
+        });
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        Error::NotUtf8 {
+            path: path.into(),
+            line: line_at(bytes, offset),
+            offset: offset as u64,
+            byte: bytes[offset],
+            hint: "convert the file, for example: iconv -f LATIN1 -t UTF-8".into(),
+        }
+    })?;
+    let text = match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    };
+    if text.is_empty() {
+        return Err(Error::EmptyFile { path: path.into() });
+    }
+    Ok(text)
+}
+
+/// The line of a byte, from 1.
+fn line_at(bytes: &[u8], offset: usize) -> u64 {
+    1 + bytes[..offset].iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+/// `a`, `b` and `c`, for the list of names in an error.
+fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::{RecordsConfig, TextConfig};
+
+    /// Writes the files into a fresh directory and reads them through `files`, relative to it.
+    pub(crate) fn read_files(
+        contents: &[(&str, &[u8])],
+        make: impl Fn(Vec<String>) -> SourceConfig,
+        files: &[&str],
+    ) -> Result<Corpus, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, bytes) in contents {
+            std::fs::write(directory.path().join(name), bytes).unwrap();
+        }
+        let files = files.iter().map(|file| directory.path().join(file).display().to_string()).collect();
+        let config = make(files);
+        let result = read(&config);
+        // The cheap check never refuses what reading accepts.
+        if result.is_ok() {
+            check(&config).unwrap();
+        }
+        result
+    }
+
+    pub(crate) fn text(separator: Option<&str>) -> impl Fn(Vec<String>) -> SourceConfig {
+        move |files| SourceConfig::Text(TextConfig { files, separator: separator.map(Into::into) })
+    }
+
+    pub(crate) fn records(files: Vec<String>) -> RecordsConfig {
+        RecordsConfig { files, field: "text".into() }
+    }
+
+    fn message(contents: &[(&str, &[u8])], files: &[&str]) -> String {
+        read_files(contents, text(None), files).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_glob_reads_its_files_in_order_of_name_and_each_file_once() {
+        let contents: &[(&str, &[u8])] = &[("b.txt", b"B"), ("a.txt", b"A"), ("c.md", b"C")];
+        let corpus = read_files(contents, text(None), &["c.md", "*.txt", "a.txt"]).unwrap();
+        assert_eq!(corpus.documents, ["C", "A", "B"]);
+        assert_eq!(corpus.bytes, 3);
+    }
+
+    #[test]
+    fn a_name_with_brackets_is_taken_literally() {
+        assert_eq!(read_files(&[("x[1].txt", b"A")], text(None), &["x[1].txt"]).unwrap().documents, ["A"]);
+    }
+
+    #[test]
+    fn what_matches_nothing_is_an_error_that_names_it() {
+        assert!(message(&[], &["none.txt"]).contains("none.txt"));
+        assert!(message(&[], &["*.txt"]).contains("nothing matches"));
+        assert!(matches!(read_files(&[], text(None), &[]), Err(Error::Config { .. })));
+    }
+
+    #[test]
+    fn a_directory_is_not_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = text(None)(vec![directory.path().display().to_string()]);
+        assert!(read(&config).unwrap_err().to_string().contains("/*.txt`"));
+        assert!(matches!(check(&config), Err(Error::Config { .. })));
+    }
+
+    #[test]
+    fn bad_utf8_is_an_error_with_line_and_offset() {
+        let error = message(&[("a.txt", b"good\nb\xe9d\n")], &["a.txt"]);
+        assert!(error.contains("a.txt:2:") && error.contains("0xe9 at offset 6") && error.contains("hint"), "{error}");
+        assert!(message(&[("a.txt", b"\xff\xfea\0")], &["a.txt"]).contains("UTF-16"));
+    }
+
+    #[test]
+    fn nul_bytes_look_binary() {
+        let error = message(&[("a.bin", b"ELF\n\0\0")], &["a.bin"]);
+        assert!(error.contains("a.bin:2:") && error.contains("looks binary"), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_dropped_and_windows_line_ends_are_kept() {
+        let corpus = read_files(&[("a.txt", b"\xef\xbb\xbfa\r\nb")], text(None), &["a.txt"]).unwrap();
+        assert_eq!(corpus.documents, ["a\r\nb"]);
+    }
+
+    #[test]
+    fn an_empty_file_is_an_error_even_for_the_cheap_check() {
+        assert!(message(&[("a.txt", b"")], &["a.txt"]).contains("empty"));
+        assert!(message(&[("a.txt", b"\xef\xbb\xbf")], &["a.txt"]).contains("empty"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.txt");
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(check(&text(None)(vec![path.display().to_string()])), Err(Error::EmptyFile { .. })));
+    }
+
+    #[test]
+    fn the_hash_sees_text_and_boundaries() {
+        let hash = |documents: &[&str]| Corpus::new(documents.iter().map(|text| (*text).into()).collect()).hash;
+        assert_eq!(hash(&["ab", "c"]), hash(&["ab", "", "c"]));
+        assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+        assert_ne!(hash(&["ab", "c"]), hash(&["c", "ab"]));
+    }
+}

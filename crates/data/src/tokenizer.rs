@@ -1,0 +1,442 @@
+//! Text to token ids and back, in HuggingFace's `tokenizer.json` format.
+
+pub(crate) mod characters;
+pub(crate) mod chunks;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use crate::config::TokenizerConfig;
+use crate::error::Error;
+use crate::tokenizer_training;
+
+/// The token between two documents, as GPT-2 writes it.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
+/// A tokenizer: the one a model was or will be trained with.
+///
+/// Encoding takes every text as plain text: `<|endoftext|>` inside a document is encoded as the characters it is made
+/// of, never as the special token, so no document can end itself. Special tokens come from their ids alone.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// `tokenizer.json` as it was opened or trained: saving writes it back byte for byte.
+    json: String,
+    /// The keys of `tokenizer_config.json`, where the tokenizer came from a directory.
+    config: Map<String, Value>,
+    /// The alphabet, if this is a character-level tokenizer.
+    characters: Option<HashMap<char, u32>>,
+    /// Whether a text may be cut in front of certain lines without changing its ids.
+    cuttable: bool,
+    end_of_text: Option<u32>,
+    vocab_size: usize,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size)
+            .field("end_of_text", &self.end_of_text)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json`, or a HuggingFace directory that has one.
+    ///
+    /// # Errors
+    /// A missing file, or one that is no tokenizer.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Self::from_json(&read(path)?, Map::new()).map_err(|message| unusable(path, message));
+        }
+        let file = path.join(TOKENIZER_FILE);
+        if !file.exists() {
+            return Err(Error::TokenizerFile {
+                path: path.into(),
+                message: format!("the directory has no {TOKENIZER_FILE}"),
+                hint: "save it from Python with AutoTokenizer.from_pretrained(..).save_pretrained(..)".into(),
+            });
+        }
+        let mut config = Map::new();
+        // Older directories keep the names of the special tokens in a file of their own; the config's win.
+        for name in [SPECIAL_TOKENS_FILE, CONFIG_FILE] {
+            let file = path.join(name);
+            if file.exists() {
+                let keys: Map<String, Value> =
+                    serde_json::from_str(&read(&file)?).map_err(|error| unusable(&file, error.to_string()))?;
+                config.extend(keys);
+            }
+        }
+        Self::from_json(&read(&file)?, config).map_err(|message| unusable(&file, message))
+    }
+
+    /// The tokenizer that the config asks for, trained on the documents or opened from its file. The same documents
+    /// always give the same bytes. Trained over bytes (BPE, WordPiece, Unigram), it always has `<|endoftext|>`, as its
+    /// last token; character-level, only if `end_of_text` is set.
+    ///
+    /// # Errors
+    /// A vocabulary size too small for the bytes, or a file that cannot be opened.
+    pub fn train(config: &TokenizerConfig, documents: &[String], end_of_text: bool) -> Result<Self, Error> {
+        let json = match config {
+            TokenizerConfig::File(file) => return Self::from_file(&file.path),
+            TokenizerConfig::Char(_) => characters::train(documents, end_of_text),
+            TokenizerConfig::Bpe(bpe) => tokenizer_training::bpe(bpe, documents)?,
+            TokenizerConfig::Wordpiece(wordpiece) => tokenizer_training::wordpiece(wordpiece, documents)?,
+            TokenizerConfig::Unigram(unigram) => tokenizer_training::unigram(unigram, documents)?,
+        };
+        let failed = |message| Error::Tokenizer { action: "build the trained tokenizer", message };
+        let mut trained = Self::from_json(&json.to_string(), Map::new()).map_err(failed)?;
+        // The library writes a vocabulary in the order of its ids; that form is what is hashed and saved.
+        trained.json = trained.inner.to_string(true).map_err(|error| failed(error.to_string()))?;
+        Ok(trained)
+    }
+
+    fn from_json(text: &str, config: Map<String, Value>) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut inner: tokenizers::Tokenizer = text.parse().map_err(|error: tokenizers::Error| error.to_string())?;
+        // A file may carry these from the script that saved it; training needs each text whole and unpadded.
+        inner.with_truncation(None).map_err(|error| error.to_string())?;
+        inner.with_padding(None);
+        inner.set_encode_special_tokens(true);
+        let vocabulary = inner.get_vocab(true);
+        let vocab_size = vocabulary.values().max().map_or(0, |&id| id as usize + 1);
+        let end_of_text = special(&config, "eos_token")
+            .into_iter()
+            .chain([END_OF_TEXT])
+            .find_map(|token| vocabulary.get(token).copied());
+        Ok(Self {
+            characters: characters::recognize(&value),
+            cuttable: chunks::cuttable(&value),
+            inner,
+            json: text.to_owned(),
+            config,
+            end_of_text,
+            vocab_size,
+        })
+    }
+
+    /// The ids of a text; nothing is added at its ends.
+    ///
+    /// # Errors
+    /// A character that a character-level tokenizer does not know.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        if let Some(characters) = &self.characters {
+            return characters::encode(characters, text);
+        }
+        let encode = |text: &str| match self.inner.encode_fast(text, false) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(error) => Err(Error::Tokenizer { action: "encode", message: error.to_string() }),
+        };
+        if !self.cuttable || text.len() < 2 * chunks::CHUNK_BYTES {
+            return encode(text);
+        }
+        let parts: Vec<Vec<u32>> = chunks::chunks(text).into_par_iter().map(encode).collect::<Result<_, _>>()?;
+        Ok(parts.concat())
+    }
+
+    /// The ids of each document, computed in parallel.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_all(&self, documents: &[String]) -> Result<Vec<Vec<u32>>, Error> {
+        documents.par_iter().map(|document| self.encode(document)).collect()
+    }
+
+    /// The text of the ids, special tokens as they are written. Ids without a token, which a model with a padded
+    /// vocabulary can produce, give nothing.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        self.decode_with(ids, false)
+    }
+
+    /// As [`Tokenizer::decode`], with special tokens left out.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder fails.
+    pub fn decode_skipping_special(&self, ids: &[u32]) -> Result<String, Error> {
+        self.decode_with(ids, true)
+    }
+
+    fn decode_with(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        self.inner
+            .decode(ids, skip_special)
+            .map_err(|error| Error::Tokenizer { action: "decode", message: error.to_string() })
+    }
+
+    /// The highest id plus one: how many rows an embedding needs.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// A token as the tokenizer writes it (byte-level ones in their alphabet), or none for an id without one.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The token that ends a document: `eos_token` of the directory it was opened from, else `<|endoftext|>`, if the
+    /// vocabulary has it.
+    pub fn end_of_text(&self) -> Option<u32> {
+        self.end_of_text
+    }
+
+    /// `tokenizer.json`.
+    pub fn to_json(&self) -> &str {
+        &self.json
+    }
+
+    /// BLAKE3 of `tokenizer.json`, hexadecimal.
+    pub fn hash(&self) -> String {
+        blake3::hash(self.json.as_bytes()).to_hex().to_string()
+    }
+
+    /// The files that HuggingFace's `AutoTokenizer` opens, by name, for a model with a context of `max_seq_len` tokens.
+    pub fn files(&self, max_seq_len: usize) -> BTreeMap<String, Vec<u8>> {
+        // Sorted here, because whether the library's map keeps the order of insertion depends on other crates.
+        let mut config: BTreeMap<String, Value> = self.config.clone().into_iter().collect();
+        // These name Python code or a place that another machine does not have.
+        for key in ["auto_map", "name_or_path", "tokenizer_file", "vocab_file", "merges_file"] {
+            config.remove(key);
+        }
+        config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        config.insert("model_max_length".into(), max_seq_len.into());
+        config.insert("clean_up_tokenization_spaces".into(), false.into());
+        if let Some(token) = self.end_of_text.and_then(|id| self.token(id)) {
+            // The same token begins and ends a document in GPT-2's convention.
+            if token == END_OF_TEXT {
+                config.entry("bos_token".into()).or_insert_with(|| json!(token));
+            }
+            config.entry("eos_token".into()).or_insert_with(|| json!(token));
+        }
+        let mut config = serde_json::to_vec_pretty(&config).expect("JSON values always serialize");
+        config.push(b'\n');
+        BTreeMap::from([(TOKENIZER_FILE.to_owned(), self.json.clone().into_bytes()), (CONFIG_FILE.to_owned(), config)])
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(Error::io(path))
+}
+
+fn unusable(path: &Path, message: String) -> Error {
+    Error::TokenizerFile {
+        path: path.into(),
+        message: format!("not a usable tokenizer file: {message}"),
+        hint: "it must be a tokenizer.json as HuggingFace's `tokenizers` saves it".into(),
+    }
+}
+
+/// A special token's text; HuggingFace writes it plain or as an object.
+fn special<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    let value = config.get(key)?;
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{CharConfig, TrainedConfig, UnigramConfig};
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    const TEXT: &str = "Once upon a time there was a fox.\nThe fox said: \"It's 12 o'clock!\"  It was not.\n\n\
+        Then the other fox, who wasn't there, said nothing. Über größere Füchse: 狐狸跳过了懒狗。\n";
+
+    fn corpus() -> Vec<String> {
+        vec![TEXT.repeat(8), "# Heading\n\n## the fox ##\n".into()]
+    }
+
+    fn kinds() -> [(&'static str, TokenizerConfig); 3] {
+        let trained = |vocab_size| TrainedConfig { vocab_size, min_frequency: 2 };
+        [
+            ("bpe", TokenizerConfig::Bpe(trained(340))),
+            ("wordpiece", TokenizerConfig::Wordpiece(trained(590))),
+            ("unigram", TokenizerConfig::Unigram(UnigramConfig { vocab_size: 288 })),
+        ]
+    }
+
+    /// Training once serves all tests.
+    static TRAINED: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
+        kinds().into_iter().map(|(name, config)| (name, Tokenizer::train(&config, &corpus(), true).unwrap())).collect()
+    });
+
+    fn char_level(text: &str, end_of_text: bool) -> Tokenizer {
+        Tokenizer::train(&TokenizerConfig::Char(CharConfig {}), &[text.to_owned()], end_of_text).unwrap()
+    }
+
+    #[test]
+    fn character_ids_are_in_code_point_order_and_the_special_token_is_last() {
+        let tokenizer = char_level("hello\nwörld", true);
+        assert_eq!(tokenizer.vocab_size(), 10);
+        assert_eq!(tokenizer.token(0).as_deref(), Some("\n"));
+        assert_eq!(tokenizer.token(8).as_deref(), Some("ö"));
+        assert_eq!(tokenizer.end_of_text(), Some(9));
+        assert_eq!(tokenizer.encode("dö\n").unwrap(), [1, 8, 0]);
+        assert_eq!(tokenizer.decode(&[1, 9, 0]).unwrap(), "d<|endoftext|>\n");
+        assert_eq!(tokenizer.decode_skipping_special(&[1, 9, 0]).unwrap(), "d\n");
+        assert_eq!(char_level("ab", false).end_of_text(), None);
+        assert_eq!(char_level("ab", false).vocab_size(), 2);
+    }
+
+    #[test]
+    fn an_unknown_character_is_an_error_that_names_it_and_its_place() {
+        let error = char_level("abc\n", true).encode("ab\naé").unwrap_err().to_string();
+        assert!(error.contains("'é' (U+00E9) at line 2, byte offset 4") && error.contains("4 characters"), "{error}");
+        // The letters of the special token are unknown too, and no way to write it.
+        assert!(char_level("abc\n", true).encode("<|endoftext|>").is_err());
+    }
+
+    #[test]
+    fn characters_are_encoded_as_the_library_would() {
+        let tokenizer = char_level(&corpus().concat(), true);
+        let expected = tokenizer.inner.encode_fast(TEXT, false).unwrap();
+        assert_eq!(tokenizer.encode(TEXT).unwrap(), expected.get_ids());
+        assert!(tokenizer.characters.is_some());
+        assert!(TRAINED.iter().all(|(_, tokenizer)| tokenizer.characters.is_none()));
+    }
+
+    #[test]
+    fn a_special_token_written_in_a_text_stays_text() {
+        let text = "a <|endoftext|> b";
+        let char_level = char_level(text, true);
+        for tokenizer in TRAINED.iter().map(|(_, tokenizer)| tokenizer).chain([&char_level]) {
+            let ids = tokenizer.encode(text).unwrap();
+            assert!(!ids.contains(&tokenizer.end_of_text().unwrap()));
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn training_twice_gives_the_same_bytes() {
+        for (name, config) in kinds() {
+            let again = Tokenizer::train(&config, &corpus(), true).unwrap();
+            let (_, first) = TRAINED.iter().find(|(other, _)| *other == name).unwrap();
+            assert_eq!(again.to_json(), first.to_json(), "{name}");
+            assert_eq!(again.hash(), first.hash());
+        }
+    }
+
+    #[test]
+    fn trained_vocabularies_have_the_size_asked_for_and_hold_words() {
+        let asked = [340, 590, 288];
+        for ((name, tokenizer), asked) in TRAINED.iter().zip(asked) {
+            assert_eq!(tokenizer.vocab_size(), asked, "{name}");
+            assert_eq!(tokenizer.end_of_text(), Some(asked as u32 - 1), "{name}");
+            let ids = tokenizer.encode("Once upon a time there was a fox.").unwrap();
+            assert!(ids.len() < 20, "{name} learned no words: {} tokens", ids.len());
+        }
+    }
+
+    #[test]
+    fn training_on_nothing_and_on_the_special_words_of_the_library_works() {
+        for documents in [vec![], vec!["".to_owned()], vec!["<UNK> [UNK] <unk> ".repeat(30)], vec!["a".repeat(5000)]] {
+            for (name, config) in kinds() {
+                let tokenizer = Tokenizer::train(&config, &documents, true).unwrap();
+                let text = "any <UNK> [UNK] té\0xt\n";
+                assert_eq!(tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap(), text, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_too_small_for_the_bytes_is_refused() {
+        let trained = |vocab_size| TrainedConfig { vocab_size, min_frequency: 2 };
+        for config in [
+            TokenizerConfig::Bpe(trained(256)),
+            TokenizerConfig::Wordpiece(trained(512)),
+            TokenizerConfig::Unigram(UnigramConfig { vocab_size: 256 }),
+        ] {
+            let error = Tokenizer::train(&config, &corpus(), true).unwrap_err().to_string();
+            assert!(error.contains("vocab_size`") && error.contains("at least"), "{error}");
+        }
+        let smallest =
+            Tokenizer::train(&TokenizerConfig::Unigram(UnigramConfig { vocab_size: 257 }), &corpus(), true).unwrap();
+        assert_eq!(smallest.vocab_size(), 257);
+    }
+
+    #[test]
+    fn long_texts_give_the_same_ids_whole_and_in_chunks() {
+        let text = format!("{TEXT} \n\n \r\nx\r\n\ty \n z\u{a0}\n").repeat(1200);
+        assert!(chunks::chunks(&text).len() > 2 && chunks::chunks(&text).concat() == text);
+        for (name, tokenizer) in TRAINED.iter() {
+            assert!(tokenizer.cuttable, "{name}");
+            let whole = tokenizer.inner.encode_fast(text.as_str(), false).unwrap();
+            assert!(tokenizer.encode(&text).unwrap() == whole.get_ids(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_opens_as_the_same_tokenizer() {
+        for (name, tokenizer) in TRAINED.iter() {
+            let directory = tempfile::tempdir().unwrap();
+            for (file, bytes) in tokenizer.files(64) {
+                std::fs::write(directory.path().join(file), bytes).unwrap();
+            }
+            let file = Tokenizer::from_file(&directory.path().join("tokenizer.json")).unwrap();
+            let opened = Tokenizer::from_file(directory.path()).unwrap();
+            for other in [&file, &opened] {
+                assert_eq!(other.encode(TEXT).unwrap(), tokenizer.encode(TEXT).unwrap(), "{name}");
+                assert_eq!(other.end_of_text(), tokenizer.end_of_text());
+                assert_eq!(other.hash(), tokenizer.hash());
+            }
+            assert_eq!(opened.files(64), tokenizer.files(64), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_huggingface_directory_keeps_its_other_keys_and_its_end_token() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("tokenizer.json"), char_level("abé", true).to_json()).unwrap();
+        let config = json!({"eos_token": {"content": "é"}, "pad_token": "a", "auto_map": {}, "tokenizer_class": "X"});
+        std::fs::write(directory.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let tokenizer = Tokenizer::from_file(directory.path()).unwrap();
+        assert_eq!(tokenizer.end_of_text(), Some(2));
+        let config: Value = serde_json::from_slice(&tokenizer.files(32)["tokenizer_config.json"]).unwrap();
+        let expected = json!({
+            "eos_token": {"content": "é"}, "pad_token": "a", "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": 32, "clean_up_tokenization_spaces": false,
+        });
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn files_that_are_no_tokenizer_are_errors_that_name_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tokenizer.json");
+        let message = |path: &Path| Tokenizer::from_file(path).unwrap_err().to_string();
+        assert!(message(&file).contains("tokenizer.json"));
+        assert!(message(directory.path()).contains("has no tokenizer.json"));
+        for text in ["", "{", "{\"model\": {}}", "[]", "{\"version\": \"1.0\"}"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(message(&file).contains("not a usable tokenizer"), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_string_survives_a_byte_level_tokenizer(text in "\\PC{0,40}|[ \\n\\r\\t#a-z'‿<|>]{0,40}|(?s).{0,20}") {
+            for (name, tokenizer) in TRAINED.iter() {
+                let ids = tokenizer.encode(&text).unwrap();
+                prop_assert_eq!(&tokenizer.decode(&ids).unwrap(), &text, "{}", name);
+            }
+        }
+
+        #[test]
+        fn every_string_survives_the_character_tokenizer_of_its_alphabet(text in "(?s).{1,60}") {
+            let tokenizer = char_level(&text, true);
+            let ids = tokenizer.encode(&text).unwrap();
+            prop_assert_eq!(ids.len(), text.chars().count());
+            prop_assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+    }
+}

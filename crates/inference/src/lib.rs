@@ -1,0 +1,10 @@
+//! Checkpoint in, tokens out.
+
+#![warn(missing_docs)]
+#![recursion_limit = "256"]
+
+mod generator;
+mod sampling;
+
+pub use generator::{Generation, generate};
+pub use sampling::{Sampler, SamplingSettings};

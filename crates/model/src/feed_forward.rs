@@ -1,0 +1,45 @@
+//! The feed-forward half of a block.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation::gelu_approximate};
+
+/// What a [`FeedForward`] is built from.
+pub struct FeedForwardConfig {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Width of the hidden state.
+    pub d_ff: usize,
+    /// Dropout on the output.
+    pub dropout: f64,
+}
+
+impl FeedForwardConfig {
+    /// Builds the layer; its parameters are set afterwards.
+    pub fn init(&self, device: &Device) -> FeedForward {
+        FeedForward {
+            c_fc: LinearConfig::new(self.d_model, self.d_ff).init(device),
+            c_proj: LinearConfig::new(self.d_ff, self.d_model).init(device),
+            dropout: DropoutConfig::new(self.dropout).init(),
+        }
+    }
+}
+
+/// Two linear layers around the tanh approximation of GELU.
+///
+/// Source: Hendrycks and Gimpel 2016, section 2; GPT-2 uses the approximation (HuggingFace's `gelu_new`).
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    c_fc: Linear,
+    c_proj: Linear,
+    dropout: Dropout,
+}
+
+impl FeedForward {
+    /// # Shapes
+    /// - `x`: `[batch, seq, d_model]`, returns the same
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = gelu_approximate(self.c_fc.forward(x)); // [batch, seq, d_ff]
+        self.dropout.forward(self.c_proj.forward(hidden))
+    }
+}

@@ -1,0 +1,391 @@
+//! GPT-2, top to bottom: configuration, block, model, initialization.
+//!
+//! Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", and HuggingFace
+//! `transformers`' `modeling_gpt2.py`, whose parameter names and layout (`Conv1D`, `[in, out]`) the fields follow.
+
+use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig, Visibility};
+use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
+use crate::feed_forward::{FeedForward, FeedForwardConfig};
+use crate::kv_cache::{KvCache, LayerCache};
+use crate::weights::{self, Initial};
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::tensor::{Device, Int, Tensor};
+use serde_json::{Value, json};
+
+/// The shape of a GPT-2 and its dropouts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GptConfig {
+    /// Transformer blocks.
+    pub n_layer: usize,
+    /// Attention heads of a block; divides `d_model`.
+    pub n_head: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Width of the feed-forward layer's hidden state.
+    pub d_ff: usize,
+    /// Positions the model has learned, and so the longest context in tokens.
+    pub max_seq_len: usize,
+    /// Rows of the embedding; at least the tokenizer's ids.
+    pub vocab_size: usize,
+    /// Dropout after the embeddings.
+    pub embd_dropout: f64,
+    /// Dropout on the attention weights.
+    pub attn_dropout: f64,
+    /// Dropout on what each half of a block adds to the residual stream.
+    pub resid_dropout: f64,
+    /// Epsilon of every LayerNorm.
+    pub layer_norm_eps: f64,
+}
+
+/// A configuration that cannot be built or read.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// GPT-2's `initializer_range`: the standard deviation of fresh weights.
+const INITIALIZER_RANGE: f64 = 0.02;
+
+impl Default for GptConfig {
+    /// GPT-2 small (124M parameters).
+    fn default() -> Self {
+        Self {
+            n_layer: 12,
+            n_head: 12,
+            d_model: 768,
+            d_ff: 3072,
+            max_seq_len: 1024,
+            vocab_size: 50257,
+            embd_dropout: 0.1,
+            attn_dropout: 0.1,
+            resid_dropout: 0.1,
+            layer_norm_eps: GPT2_LAYER_NORM_EPS,
+        }
+    }
+}
+
+impl GptConfig {
+    /// The configuration that `[model.gpt]` describes for a tokenizer of `tokenizer_size` ids.
+    ///
+    /// # Errors
+    /// A vocabulary smaller than the tokenizer's, or a width that the heads do not divide.
+    pub fn from_settings(settings: &GptSettings, tokenizer_size: usize) -> Result<Self, ConfigError> {
+        let settings = settings.with_defaults();
+        let base = Self::default();
+        Self {
+            n_layer: settings.n_layer.unwrap_or(base.n_layer),
+            n_head: settings.n_head.unwrap_or(base.n_head),
+            d_model: settings.d_model.unwrap_or(base.d_model),
+            d_ff: settings.d_ff.unwrap_or(base.d_ff),
+            max_seq_len: settings.max_seq_len.unwrap_or(base.max_seq_len),
+            vocab_size: settings.vocab_size.unwrap_or(tokenizer_size),
+            layer_norm_eps: settings.layer_norm_eps.unwrap_or(base.layer_norm_eps),
+            ..base
+        }
+        .with_dropouts(&settings)
+        .check(tokenizer_size)
+    }
+
+    /// This configuration, read from a pre-trained directory, under a run's `[model.gpt]`: dropouts override, a
+    /// shape key may only agree.
+    ///
+    /// # Errors
+    /// Every shape key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
+    pub fn overridden(self, settings: &GptSettings, tokenizer_size: usize) -> Result<Self, ConfigError> {
+        let contradictions: Vec<String> = [
+            ("n_layer", settings.n_layer, self.n_layer),
+            ("n_head", settings.n_head, self.n_head),
+            ("d_model", settings.d_model, self.d_model),
+            ("d_ff", settings.d_ff, self.d_ff),
+            ("max_seq_len", settings.max_seq_len, self.max_seq_len),
+            ("vocab_size", settings.vocab_size, self.vocab_size),
+        ]
+        .into_iter()
+        .filter_map(|(key, asked, found)| {
+            asked
+                .filter(|asked| *asked != found)
+                .map(|asked| format!("`model.gpt.{key}` is {asked}, but `model.init_from` holds a model with {found}"))
+        })
+        .collect();
+        if !contradictions.is_empty() {
+            return Err(ConfigError(format!(
+                "{}; hint: leave the shape keys out, they are read from the directory",
+                contradictions.join("; ")
+            )));
+        }
+        let eps = settings.layer_norm_eps.unwrap_or(self.layer_norm_eps);
+        Self { layer_norm_eps: eps, ..self }.with_dropouts(settings).check(tokenizer_size)
+    }
+
+    fn with_dropouts(self, settings: &GptSettings) -> Self {
+        let settings = settings.with_dropout_spread();
+        Self {
+            embd_dropout: settings.embd_dropout.unwrap_or(self.embd_dropout),
+            attn_dropout: settings.attn_dropout.unwrap_or(self.attn_dropout),
+            resid_dropout: settings.resid_dropout.unwrap_or(self.resid_dropout),
+            ..self
+        }
+    }
+
+    fn check(self, tokenizer_size: usize) -> Result<Self, ConfigError> {
+        if self.n_head == 0 || !self.d_model.is_multiple_of(self.n_head) {
+            return Err(ConfigError(format!(
+                "`d_model` is {}, which `n_head` = {} does not divide",
+                self.d_model, self.n_head
+            )));
+        }
+        if self.vocab_size < tokenizer_size {
+            return Err(ConfigError(format!(
+                "the model's vocabulary has {} entries, but the tokenizer has {tokenizer_size}; hint: use the \
+                 tokenizer the model was trained with, or a larger `model.gpt.vocab_size`",
+                self.vocab_size
+            )));
+        }
+        Ok(self)
+    }
+
+    /// The `config.json` that HuggingFace reads this model from.
+    pub fn to_hf(&self, end_of_text: Option<u32>) -> Value {
+        json!({
+            "architectures": ["GPT2LMHeadModel"],
+            "model_type": "gpt2",
+            "activation_function": "gelu_new",
+            "n_layer": self.n_layer,
+            "n_head": self.n_head,
+            "n_embd": self.d_model,
+            "n_inner": self.d_ff,
+            "n_positions": self.max_seq_len,
+            "n_ctx": self.max_seq_len,
+            "vocab_size": self.vocab_size,
+            "embd_pdrop": self.embd_dropout,
+            "attn_pdrop": self.attn_dropout,
+            "resid_pdrop": self.resid_dropout,
+            "layer_norm_epsilon": self.layer_norm_eps,
+            "initializer_range": INITIALIZER_RANGE,
+            "bos_token_id": end_of_text,
+            "eos_token_id": end_of_text,
+            "tie_word_embeddings": true,
+            "dtype": "float32",
+            "torch_dtype": "float32",
+        })
+    }
+
+    /// Reads a HuggingFace `config.json` of the `gpt2` family.
+    ///
+    /// # Errors
+    /// Another family, a missing key, or an option that would compute something else than this model does.
+    pub fn from_hf(config: &Value) -> Result<Self, ConfigError> {
+        let family = config["model_type"].as_str().unwrap_or("missing");
+        if family != "gpt2" {
+            return Err(ConfigError(format!("config.json: `model_type` is \"{family}\"; hint: `gpt2` is supported")));
+        }
+        let size =
+            |key: &str| {
+                config[key].as_u64().filter(|v| *v > 0).map(|v| v as usize).ok_or_else(|| {
+                    ConfigError(format!("config.json: `{key}` is missing or not a positive whole number"))
+                })
+            };
+        let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
+        for (key, fits, needed) in [
+            (
+                "activation_function",
+                config["activation_function"].as_str().is_none_or(|a| a == "gelu_new" || a == "gelu_pytorch_tanh"),
+                "the tanh GELU (\"gelu_new\")",
+            ),
+            (
+                "tie_word_embeddings",
+                config["tie_word_embeddings"].as_bool().unwrap_or(true),
+                "a head tied to the embedding (true)",
+            ),
+            ("scale_attn_weights", config["scale_attn_weights"].as_bool().unwrap_or(true), "scaled attention (true)"),
+            (
+                "scale_attn_by_inverse_layer_idx",
+                !config["scale_attn_by_inverse_layer_idx"].as_bool().unwrap_or(false),
+                "attention not scaled by layer (false)",
+            ),
+            (
+                "add_cross_attention",
+                !config["add_cross_attention"].as_bool().unwrap_or(false),
+                "no cross attention (false)",
+            ),
+        ] {
+            if !fits {
+                return Err(ConfigError(format!(
+                    "config.json: `{key}` is {}, but only {needed} is supported",
+                    config[key]
+                )));
+            }
+        }
+        let d_model = size("n_embd")?;
+        let vocab_size = size("vocab_size")?;
+        let d_ff = if config["n_inner"].is_null() { 4 * d_model } else { size("n_inner")? };
+        Self {
+            n_layer: size("n_layer")?,
+            n_head: size("n_head")?,
+            d_model,
+            d_ff,
+            max_seq_len: size("n_positions")?,
+            vocab_size,
+            // HuggingFace's GPT2Config defaults.
+            embd_dropout: number("embd_pdrop", 0.1),
+            attn_dropout: number("attn_pdrop", 0.1),
+            resid_dropout: number("resid_pdrop", 0.1),
+            layer_norm_eps: number("layer_norm_epsilon", GPT2_LAYER_NORM_EPS),
+        }
+        .check(0)
+    }
+
+    /// Parameters by part, without building the model; the tied head adds none.
+    pub fn parameters(&self) -> Vec<(&'static str, usize)> {
+        let (d, f, l) = (self.d_model, self.d_ff, self.n_layer);
+        vec![
+            ("token embedding (tied head)", self.vocab_size * d),
+            ("position embedding", self.max_seq_len * d),
+            ("attention", l * (d * 3 * d + 3 * d + d * d + d)),
+            ("feed-forward", l * (d * f + f + f * d + d)),
+            ("layer norms", l * 4 * d + 2 * d),
+        ]
+    }
+}
+
+/// One transformer block: attention, then feed-forward, each on a normalized copy of the residual stream.
+#[derive(Module, Debug)]
+pub struct Block {
+    ln_1: LayerNorm,
+    attn: CausalSelfAttention,
+    ln_2: LayerNorm,
+    mlp: FeedForward,
+}
+
+impl Block {
+    fn new(config: &GptConfig, device: &Device) -> Self {
+        let norm = || LayerNormConfig::new(config.d_model).with_epsilon(config.layer_norm_eps).init(device);
+        Self {
+            ln_1: norm(),
+            attn: CausalSelfAttentionConfig {
+                d_model: config.d_model,
+                n_head: config.n_head,
+                attn_dropout: config.attn_dropout,
+                resid_dropout: config.resid_dropout,
+            }
+            .init(device),
+            ln_2: norm(),
+            mlp: FeedForwardConfig { d_model: config.d_model, d_ff: config.d_ff, dropout: config.resid_dropout }
+                .init(device),
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: `[batch, seq, d_model]`, returns the same
+    fn forward(&self, x: Tensor<3>, visibility: &Visibility, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), visibility, cache);
+        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    }
+}
+
+/// A GPT-2 with its language-model head tied to the token embedding.
+#[derive(Module, Debug)]
+pub struct Gpt {
+    wte: Embedding,
+    wpe: Embedding,
+    drop: Dropout,
+    h: Vec<Block>,
+    ln_f: LayerNorm,
+}
+
+impl Gpt {
+    /// A fresh model: weights from N(0, 0.02), the projections into the residual stream scaled by
+    /// 1/sqrt(2 * n_layer) (GPT-2, section 2.3), biases zero, norms one.
+    ///
+    /// The weights are a function of `seed` and the parameter's name alone: every device starts from the same.
+    pub fn new(config: &GptConfig, seed: u64, device: &Device) -> Self {
+        let scaled = INITIALIZER_RANGE / ((2 * config.n_layer) as f64).sqrt();
+        weights::initialize(Self::blank(config, device), seed, |name| match name {
+            _ if name.contains("ln_") && name.ends_with(".weight") => Initial::Ones,
+            _ if name.ends_with(".bias") => Initial::Zeros,
+            _ if name.ends_with("c_proj.weight") => Initial::Normal(scaled),
+            _ => Initial::Normal(INITIALIZER_RANGE),
+        })
+    }
+
+    /// A model whose parameters are not set yet: for loading into.
+    pub fn blank(config: &GptConfig, device: &Device) -> Self {
+        let table = |rows| {
+            EmbeddingConfig::new(rows, config.d_model).with_initializer(burn::nn::Initializer::Zeros).init(device)
+        };
+        Self {
+            wte: table(config.vocab_size),
+            wpe: table(config.max_seq_len),
+            drop: DropoutConfig::new(config.embd_dropout).init(),
+            h: (0..config.n_layer).map(|_| Block::new(config, device)).collect(),
+            ln_f: LayerNormConfig::new(config.d_model).with_epsilon(config.layer_norm_eps).init(device),
+        }
+    }
+
+    /// Logits of every position.
+    ///
+    /// # Shapes
+    /// - `tokens`, `positions`: `[batch, seq]`, ids below `vocab_size` and `max_seq_len`
+    /// - returns `[batch, seq, vocab_size]`
+    pub fn forward(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, visibility: &Visibility) -> Tensor<3> {
+        let mut x = self.drop.forward(self.wte.forward(tokens) + self.wpe.forward(positions));
+        for block in &self.h {
+            x = block.forward(x, visibility, None);
+        }
+        self.head(self.ln_f.forward(x))
+    }
+
+    /// Logits of the last position, continuing what `cache` has seen.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, new]`; the cache then holds `new` more positions
+    /// - returns `[batch, vocab_size]`
+    ///
+    /// # Panics
+    /// If the cache would outgrow `max_seq_len`; see [`KvCache::room`].
+    pub fn forward_cached(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<2> {
+        let [batch, new] = tokens.dims();
+        let seen = cache.len();
+        assert!(new <= cache.room(), "{new} more tokens do not fit a cache with room for {}", cache.room());
+        let device = tokens.device();
+        let positions = Tensor::<1, Int>::arange(seen as i64..(seen + new) as i64, &device).reshape([1, new]);
+        let visibility = Visibility::continuing(seen, new, &device);
+        let mut x = self.wte.forward(tokens) + self.wpe.forward(positions);
+        for (block, layer) in self.h.iter().zip(cache.layers_mut()) {
+            x = block.forward(x, &visibility, Some(layer));
+        }
+        let last = x.narrow(1, new - 1, 1); // [batch, 1, d_model]
+        let logits = self.head(self.ln_f.forward(last)); // [batch, 1, vocab]
+        let vocab = logits.dims()[2];
+        logits.reshape([batch, vocab])
+    }
+
+    /// An empty cache for generating with this model.
+    pub fn cache(&self) -> KvCache {
+        KvCache::new(self.h.len(), self.max_seq_len())
+    }
+
+    /// The longest context, in tokens.
+    pub fn max_seq_len(&self) -> usize {
+        self.wpe.weight.lazy_shape()[0]
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> Device {
+        self.wte.weight.lazy_device()
+    }
+
+    /// Rows of the token embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.wte.weight.lazy_shape()[0]
+    }
+
+    /// # Shapes
+    /// - `x`: `[batch, seq, d_model]`, returns `[batch, seq, vocab]`
+    fn head(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, seq, d_model] = x.dims();
+        let table = self.wte.weight.val(); // [vocab, d_model]
+        let vocab = table.dims()[0];
+        x.reshape([batch * seq, d_model]).matmul(table.transpose()).reshape([batch, seq, vocab])
+    }
+}

@@ -1,0 +1,22 @@
+//! Tokens in, logits out: the transformer families Firebox trains, and what every family shares.
+//!
+//! A family is one file that reads top to bottom ([`gpt`]); [`weights`] carries parameters to and from
+//! HuggingFace's names, [`loss`] turns logits into a summed loss, [`device`] opens the hardware.
+
+#![warn(missing_docs)]
+#![recursion_limit = "256"]
+
+pub mod attention;
+pub mod config;
+pub mod device;
+pub mod feed_forward;
+pub mod gpt;
+pub mod kv_cache;
+pub mod loss;
+pub mod weights;
+
+pub use config::{GptSettings, ModelConfig};
+pub use device::{DeviceChoice, OpenDevice};
+pub use gpt::{Gpt, GptConfig};
+pub use kv_cache::KvCache;
+pub use weights::{HostTensor, LoadReport, Tensors};

@@ -1,0 +1,279 @@
+//! Checks what a config means, once every key and type is right: keys that contradict each other, files that are not
+//! there. All problems at once, and nothing large is read.
+
+use std::path::Path;
+
+use data::{SourceConfig, SplitConfig, TokenizerConfig};
+use model::{GptSettings, ModelConfig};
+
+use super::RunConfig;
+use super::error::Subject;
+use super::schedule::ScheduleConfig;
+use super::suggest::nearest;
+use super::train::{STOP_KEYS, TrainConfig};
+
+/// What is wrong with the meaning of a config.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// The dotted paths of the keys that it concerns; the first one that was written is where it stands.
+    pub keys: Vec<String>,
+    pub message: String,
+    pub hint: Option<String>,
+    pub subject: Subject,
+}
+
+/// Every problem of a config whose keys and types are right.
+pub(super) fn validate(config: &RunConfig) -> Vec<Problem> {
+    let mut problems = Problems(Vec::new());
+    problems.data(&config.data);
+    problems.split(&config.split, &config.train);
+    problems.tokenizer(config.tokenizer.as_ref(), &config.model);
+    problems.model(&config.model);
+    problems.stop(&config.train);
+    problems.train(&config.train);
+    problems.schedule(config);
+    problems.0
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add<S: Into<String>>(
+        &mut self,
+        keys: impl IntoIterator<Item = S>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
+        self.0.push(Problem {
+            keys: keys.into_iter().map(Into::into).collect(),
+            message: message.into(),
+            hint,
+            subject: Subject::Config,
+        });
+    }
+
+    /// Says what the last problem is about, where that is not the config.
+    fn concerns(&mut self, subject: Subject) {
+        if let Some(last) = self.0.last_mut() {
+            last.subject = subject;
+        }
+    }
+
+    fn data(&mut self, source: &SourceConfig) {
+        let variant = match source {
+            SourceConfig::Text(_) => "text",
+            SourceConfig::Jsonl(_) => "jsonl",
+            SourceConfig::Csv(_) => "csv",
+        };
+        if let Err(error) = data::source::check(source) {
+            self.add([format!("data.{variant}.files")], error.to_string(), "");
+            if !matches!(error, data::Error::Config { .. }) {
+                self.concerns(Subject::Data);
+            }
+        }
+    }
+
+    fn split(&mut self, split: &SplitConfig, train: &TrainConfig) {
+        let (validation, test) = (split.validation, split.test);
+        if validation + test >= 1.0 {
+            self.add(
+                ["split.validation", "split.test"],
+                format!("`split.validation` = {validation} and `split.test` = {test} leave nothing to train on"),
+                "together they must be less than 1",
+            );
+        }
+        if validation == 0.0 && train.eval_every > 0 {
+            self.add(
+                ["split.validation", "train.eval_every"],
+                format!(
+                    "`split.validation` is 0, so that there is nothing to evaluate every `train.eval_every` = {} steps",
+                    train.eval_every
+                ),
+                "set `train.eval_every = 0`, or give `split.validation` a part of the text",
+            );
+        }
+    }
+
+    fn tokenizer(&mut self, tokenizer: Option<&TokenizerConfig>, model: &ModelConfig) {
+        match tokenizer {
+            None if model.init_from.is_none() => self.add(
+                ["tokenizer", "model.init_from"],
+                "[tokenizer] is missing",
+                "add [tokenizer.char] or [tokenizer.bpe], or start from a model that has one with `model.init_from`",
+            ),
+            // Each byte is two tokens here, at the start of a word and inside one.
+            Some(TokenizerConfig::Wordpiece(wordpiece)) if wordpiece.vocab_size < 513 => self.add(
+                ["tokenizer.wordpiece.vocab_size"],
+                format!("`tokenizer.wordpiece.vocab_size` is {}, expected at least 513", wordpiece.vocab_size),
+                "256 bytes at the start of a word, 256 inside one, and `<|endoftext|>`",
+            ),
+            Some(TokenizerConfig::File(file)) if !file.path.exists() => self.add(
+                ["tokenizer.file.path"],
+                format!("`tokenizer.file.path`: {} does not exist", file.path.display()),
+                "name a `tokenizer.json` or a directory that has one, relative to the working directory",
+            ),
+            _ => {}
+        }
+    }
+
+    fn model(&mut self, model: &ModelConfig) {
+        if let Some(directory) = &model.init_from {
+            let missing = if !directory.exists() {
+                Some("does not exist")
+            } else if !directory.is_dir() {
+                Some("is not a directory")
+            } else if !directory.join("config.json").is_file() {
+                Some("has no config.json")
+            } else {
+                None
+            };
+            if let Some(missing) = missing {
+                self.add(
+                    ["model.init_from"],
+                    format!("`model.init_from`: {} {missing}", directory.display()),
+                    "name a HuggingFace directory (config.json, model.safetensors), relative to the working directory",
+                );
+                self.concerns(Subject::Checkpoint);
+            }
+        }
+        match (&model.gpt, &model.init_from) {
+            (None, None) => self.add(
+                ["model", "model.gpt", "model.init_from"],
+                "[model] names no model",
+                "add [model.gpt], or `init_from` with a HuggingFace directory",
+            ),
+            (Some(gpt), init_from) => self.gpt(gpt, init_from.is_some()),
+            (None, Some(_)) => {}
+        }
+    }
+
+    fn gpt(&mut self, gpt: &GptSettings, from_directory: bool) {
+        // What is not given comes from the directory where there is one, and is compared when that is read.
+        let shape = match from_directory {
+            true => gpt.clone(),
+            false => gpt.with_defaults(),
+        };
+        if let (Some(d_model), Some(n_head)) = (shape.d_model, shape.n_head)
+            && n_head > 0
+            && !d_model.is_multiple_of(n_head)
+        {
+            let below = d_model - d_model % n_head;
+            let hint = match (below, below.checked_add(n_head)) {
+                (0, _) | (_, None) => format!("use {}", below.max(n_head)),
+                (below, Some(above)) => format!("use {below} or {above}"),
+            };
+            self.add(
+                ["model.gpt.d_model", "model.gpt.n_head"],
+                format!("`model.gpt.d_model` is {d_model}, which `n_head` = {n_head} does not divide"),
+                hint,
+            );
+        }
+        let each = [gpt.embd_dropout, gpt.attn_dropout, gpt.resid_dropout];
+        if gpt.dropout.is_some() && each.iter().all(Option::is_some) {
+            self.add(
+                ["model.gpt.dropout"],
+                "`model.gpt.dropout` has no effect, because `embd_dropout`, `attn_dropout` and `resid_dropout` are all given",
+                "leave it out, or leave out those that shall follow it",
+            );
+        }
+    }
+
+    fn stop(&mut self, train: &TrainConfig) {
+        let given = [train.max_steps, train.num_epochs, train.max_tokens];
+        let given: Vec<&str> = STOP_KEYS.into_iter().zip(given).filter_map(|(key, value)| value.map(|_| key)).collect();
+        // In reverse: the error stands at a later one of them.
+        let keys = || STOP_KEYS.iter().rev().map(|key| format!("train.{key}"));
+        match given[..] {
+            [_] => {}
+            [] => self.add(
+                keys(),
+                "[train] does not say when to stop",
+                "add one of `max_steps`, `num_epochs` and `max_tokens`",
+            ),
+            _ => {
+                let names: Vec<String> = given.iter().map(|key| format!("`{key}`")).collect();
+                self.add(
+                    keys(),
+                    format!("{} in [train] contradict each other", names.join(" and ")),
+                    "keep one of them",
+                );
+            }
+        }
+    }
+
+    fn train(&mut self, train: &TrainConfig) {
+        if train.output_dir.as_os_str().is_empty() {
+            self.add(["train.output_dir"], "`train.output_dir` is empty", "name a directory such as \"runs/first\"");
+        } else if let Some(file) = file_on_the_way(&train.output_dir) {
+            self.add(
+                ["train.output_dir"],
+                format!("`train.output_dir` cannot be made: {} is a file", file.display()),
+                "name a directory such as \"runs/first\"",
+            );
+        }
+        if train.device.parse::<model::DeviceChoice>().is_err() {
+            let close = nearest(&train.device, DEVICES.into_iter());
+            let hint = match close {
+                Some(name) => format!("did you mean \"{name}\"?"),
+                None => "`firebox devices` lists what this machine has".to_owned(),
+            };
+            self.add(
+                ["train.device"],
+                format!(
+                    "`train.device` is {:?}, expected auto, wgpu, wgpu:N (adapter N), ndarray, flex or cuda",
+                    train.device
+                ),
+                hint,
+            );
+        }
+    }
+
+    fn schedule(&mut self, config: &RunConfig) {
+        let schedule = &config.schedule;
+        let (name, warmup) = (schedule.name(), schedule.warmup_steps());
+        let warmup_key = format!("schedule.{name}.warmup_steps");
+        if let Some(steps) = config.train.max_steps
+            && warmup > steps
+        {
+            self.add(
+                [warmup_key.as_str(), "train.max_steps"],
+                format!("`{warmup_key}` is {warmup}, more than the run's {steps} steps"),
+                "the learning rate would never reach `lr`; shorten the warmup",
+            );
+        }
+        let (ScheduleConfig::Linear(decay) | ScheduleConfig::Cosine(decay)) = schedule else {
+            return;
+        };
+        let lr = config.optimizer.lr();
+        if decay.min_lr > lr {
+            self.add(
+                [format!("schedule.{name}.min_lr"), format!("optimizer.{}.lr", config.optimizer.name())],
+                format!(
+                    "`schedule.{name}.min_lr` is {}, more than `optimizer.{}.lr` = {lr}",
+                    decay.min_lr,
+                    config.optimizer.name()
+                ),
+                "a tenth of `lr` is usual",
+            );
+        }
+        if let Some(end) = decay.decay_steps
+            && end <= warmup
+        {
+            self.add(
+                [format!("schedule.{name}.decay_steps"), warmup_key],
+                format!("`schedule.{name}.decay_steps` is {end}, within the warmup of {warmup} steps"),
+                "it counts from the start of the run; leave it out for the run's last step",
+            );
+        }
+    }
+}
+
+/// What a misspelt device may have meant.
+const DEVICES: [&str; 5] = ["auto", "wgpu", "ndarray", "flex", "cuda"];
+
+/// The nearest existing part of a path, if that is no directory.
+fn file_on_the_way(path: &Path) -> Option<&Path> {
+    let existing = path.ancestors().find(|part| part.exists())?;
+    (!existing.is_dir()).then_some(existing)
+}

@@ -1,0 +1,25 @@
+//! Config and batches in, checkpoints out: the training loop and everything it needs.
+//!
+//! [`config`] reads what a person asks for, [`Trainer`] does it, [`observer`]s watch.
+
+#![warn(missing_docs)]
+#![recursion_limit = "256"]
+
+pub mod config;
+mod error;
+pub mod evaluate;
+mod event;
+pub mod forward;
+pub mod observer;
+pub mod optimizer;
+mod plan;
+mod resume;
+pub mod schedule;
+mod trainer;
+
+pub use error::Error;
+pub use evaluate::{Evaluation, evaluate};
+pub use event::{EvalReport, Event, Observer, ObserverError, Outcome, StepReport};
+pub use plan::Plan;
+pub use resume::Resume;
+pub use trainer::{Finished, Sampler, Trainer, plan};

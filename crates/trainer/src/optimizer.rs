@@ -1,0 +1,164 @@
+//! From a gradient to an update: the global norm, clipping, AdamW and SGD.
+
+use crate::config::{AdamwConfig, OptimizerConfig, SgdConfig};
+use burn::tensor::{Device, Tensor, TensorData};
+use model::Gpt;
+use model::weights::{self, Flat, HostTensor, Tensors};
+use std::collections::BTreeMap;
+
+/// The Euclidean norm of all gradients together; NaN or infinite if any value is.
+///
+/// Source: Pascanu et al. 2013, as `torch.nn.utils.clip_grad_norm_` computes it.
+pub fn global_norm(gradients: &[Flat]) -> f64 {
+    let squares = gradients.iter().map(|g| g.values.clone().powi_scalar(2).sum()).reduce(|a, b| a + b);
+    squares.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
+}
+
+/// What to multiply gradients of this norm by so that it becomes at most `max_norm`; 0 turns clipping off.
+pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
+}
+
+/// The name of the first gradient that holds a NaN or an infinity.
+pub fn first_not_finite(gradients: &[Flat]) -> Option<&str> {
+    gradients
+        .iter()
+        .find(|g| !g.values.clone().powi_scalar(2).sum().into_scalar::<f64>().is_finite())
+        .map(|g| g.name.as_str())
+}
+
+/// The optimizer and its state: one or two running means as large as the model.
+pub struct Optimizer {
+    config: OptimizerConfig,
+    state: BTreeMap<String, State>,
+}
+
+struct State {
+    shape: Vec<usize>,
+    /// Mean of the gradients (AdamW) or the momentum buffer (SGD).
+    first: Tensor<1>,
+    /// Mean of the squared gradients; AdamW only.
+    second: Option<Tensor<1>>,
+}
+
+impl Optimizer {
+    /// An optimizer that has made no step.
+    pub fn new(config: OptimizerConfig) -> Self {
+        Self { config, state: BTreeMap::new() }
+    }
+
+    /// Updates `model` with `gradients`, each multiplied by `scale` first.
+    ///
+    /// `step` counts the updates from 1. Weight decay is decoupled and falls on matrices only: biases, norms and
+    /// other vectors are spared.
+    ///
+    /// Source: Loshchilov and Hutter 2019 (AdamW), in the order of operations of PyTorch's `AdamW` and `SGD`.
+    pub fn update(&mut self, model: Gpt, gradients: Vec<Flat>, scale: f64, lr: f64, step: u64) -> Gpt {
+        let mut gradients: BTreeMap<String, Tensor<1>> = gradients.into_iter().map(|g| (g.name, g.values)).collect();
+        weights::map(model, |name, shape, current, _| {
+            let gradient = gradients.remove(name)?.mul_scalar(scale);
+            let state = self.state.remove(name);
+            let (new, state) = match &self.config {
+                OptimizerConfig::Adamw(config) => adamw(config, current(), gradient, state, shape, lr, step),
+                OptimizerConfig::Sgd(config) => sgd(config, current(), gradient, state, shape, lr),
+            };
+            self.state.insert(name.to_string(), state);
+            Some(new)
+        })
+    }
+
+    /// The state as tensors, named `m.<parameter>` and `v.<parameter>`.
+    pub fn export(&self) -> Tensors {
+        let mut tensors = Tensors::new();
+        for (name, state) in &self.state {
+            let host = |values: &Tensor<1>| HostTensor {
+                shape: state.shape.clone(),
+                values: weights::to_host(values.clone()),
+            };
+            tensors.insert(format!("m.{name}"), host(&state.first));
+            if let Some(second) = &state.second {
+                tensors.insert(format!("v.{name}"), host(second));
+            }
+        }
+        tensors
+    }
+
+    /// Takes over a state that [`Optimizer::export`] gave, for parameters of these names and shapes.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than its parameter.
+    pub fn import(
+        &mut self,
+        mut tensors: Tensors,
+        parameters: &[(String, Vec<usize>)],
+        device: &Device,
+    ) -> Result<(), String> {
+        let needs_second = matches!(self.config, OptimizerConfig::Adamw(_));
+        let mut take = |kind: &str, name: &str, shape: &[usize]| {
+            let key = format!("{kind}.{name}");
+            let tensor = tensors.remove(&key).ok_or_else(|| format!("optimizer state `{key}` is missing"))?;
+            if tensor.shape != shape {
+                return Err(format!("optimizer state `{key}` has shape {:?}, its parameter {shape:?}", tensor.shape));
+            }
+            let len = tensor.values.len();
+            Ok(Tensor::from_data(TensorData::new(tensor.values, [len]), device))
+        };
+        for (name, shape) in parameters {
+            let state = State {
+                shape: shape.clone(),
+                first: take("m", name, shape)?,
+                second: if needs_second { Some(take("v", name, shape)?) } else { None },
+            };
+            self.state.insert(name.clone(), state);
+        }
+        Ok(())
+    }
+}
+
+fn decays(shape: &[usize]) -> bool {
+    shape.len() >= 2
+}
+
+fn adamw(
+    config: &AdamwConfig,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    state: Option<State>,
+    shape: &[usize],
+    lr: f64,
+    step: u64,
+) -> (Tensor<1>, State) {
+    let (beta1, beta2) = (config.beta1, config.beta2);
+    let square = gradient.clone().powi_scalar(2);
+    let (first, second) = match state {
+        Some(State { first, second: Some(second), .. }) => {
+            (first * beta1 + gradient * (1.0 - beta1), second * beta2 + square * (1.0 - beta2))
+        }
+        _ => (gradient * (1.0 - beta1), square * (1.0 - beta2)),
+    };
+    let steps = step as f64;
+    let correction1 = 1.0 - beta1.powf(steps);
+    let correction2 = 1.0 - beta2.powf(steps);
+    let value =
+        if decays(shape) && config.weight_decay > 0.0 { value * (1.0 - lr * config.weight_decay) } else { value };
+    let denominator = second.clone().sqrt() / correction2.sqrt() + config.eps;
+    let value = value - first.clone() * (lr / correction1) / denominator;
+    (value, State { shape: shape.to_vec(), first, second: Some(second) })
+}
+
+fn sgd(
+    config: &SgdConfig,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    state: Option<State>,
+    shape: &[usize],
+    lr: f64,
+) -> (Tensor<1>, State) {
+    let value =
+        if decays(shape) && config.weight_decay > 0.0 { value * (1.0 - lr * config.weight_decay) } else { value };
+    let first = match state {
+        Some(State { first, .. }) => first * config.momentum + gradient,
+        None => gradient,
+    };
+    (value - first.clone() * lr, State { shape: shape.to_vec(), first, second: None })
+}
