@@ -54,6 +54,7 @@ impl From<trainer::config::ConfigErrors> for Failure {
             Subject::Config => USAGE,
             Subject::Data => DATA,
             Subject::Checkpoint => CHECKPOINT,
+            Subject::Output => OUTPUT,
         };
         Self::new(code, errors)
     }

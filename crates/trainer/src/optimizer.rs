@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 ///
 /// Source: Pascanu et al. 2013, as `torch.nn.utils.clip_grad_norm_` computes it.
 pub fn global_norm(gradients: &[Flat]) -> f64 {
-    let squares = gradients.iter().map(|g| g.values.clone().powi_scalar(2).sum()).reduce(|a, b| a + b);
+    let squares = gradients.iter().map(|g| square(&g.values).sum()).reduce(|a, b| a + b);
     squares.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
 }
 
@@ -23,7 +23,7 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
 pub fn first_not_finite(gradients: &[Flat]) -> Option<&str> {
     gradients
         .iter()
-        .find(|g| !g.values.clone().powi_scalar(2).sum().into_scalar::<f64>().is_finite())
+        .find(|g| !square(&g.values).sum().into_scalar::<f64>().is_finite())
         .map(|g| g.name.as_str())
 }
 
@@ -115,6 +115,12 @@ impl Optimizer {
     }
 }
 
+/// A product: `powi` is a call of the C library's `pow` for every number.
+fn square(values: &Tensor<1>) -> Tensor<1> {
+    values.clone() * values.clone()
+}
+
+/// Weight decay falls on matrices only.
 fn decays(shape: &[usize]) -> bool {
     shape.len() >= 2
 }
@@ -129,7 +135,7 @@ fn adamw(
     step: u64,
 ) -> (Tensor<1>, State) {
     let (beta1, beta2) = (config.beta1, config.beta2);
-    let square = gradient.clone().powi_scalar(2);
+    let square = square(&gradient);
     let (first, second) = match state {
         Some(State { first, second: Some(second), .. }) => {
             (first * beta1 + gradient * (1.0 - beta1), second * beta2 + square * (1.0 - beta2))

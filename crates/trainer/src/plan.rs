@@ -2,10 +2,10 @@
 
 use crate::config::{OptimizerConfig, RunConfig, StopAt};
 use crate::error::Error;
+use crate::resume::Restored;
 use data::{Batches, EvaluationRows, TokenStream, Tokenizer};
 use model::{Gpt, GptConfig, HostTensor, Tensors};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// A run's figures: what `--dry-run` prints.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -70,15 +70,25 @@ const EVALUATION_SEED: u64 = 0;
 impl Prepared {
     /// Reads, splits and tokenizes the data and settles the model's shape; a resumed run takes its tokenizer from
     /// `resumed`.
-    pub fn new(config: &RunConfig, resumed: Option<&Path>) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// Data that cannot be read, is too short or has changed since `resumed`; a shape that contradicts it.
+    pub fn new(config: &RunConfig, resumed: Option<&Restored>) -> Result<Self, Error> {
         let corpus = data::source::read(&config.data)?;
         let data_hash = corpus.hash.clone();
+        if let Some(restored) = resumed {
+            restored.check_hash("the training data", &restored.state.data_hash, &data_hash)?;
+        }
         let many = corpus.documents.len() > 1;
         let everything =
             matches!(config.tokenizer, Some(data::config::TokenizerConfig::Char(_))).then(|| corpus.documents.clone());
         let splits = data::split::split(corpus, &config.split)?;
         let tokenizer = match (resumed, &config.tokenizer, &config.model.init_from) {
-            (Some(dir), _, _) => Tokenizer::from_file(dir)?,
+            (Some(restored), _, _) => {
+                let tokenizer = Tokenizer::from_file(&restored.dir)?;
+                restored.check_hash("the tokenizer", &restored.state.tokenizer_hash, &tokenizer.hash())?;
+                tokenizer
+            }
             // Every character of the text is an id, whichever split it stands in; other tokenizers know every byte
             // and learn from the training split alone.
             (None, Some(chosen), _) => Tokenizer::train(chosen, everything.as_deref().unwrap_or(&splits.train), many)?,

@@ -133,17 +133,15 @@ fn changes(config: &RunConfig, state: &TrainState, dir: &Path) -> Result<Vec<Str
     )))
 }
 
-/// Refuses to go on with other data than the checkpoint was trained on.
-pub(crate) fn check_hashes(state: &TrainState, data_hash: &str, tokenizer_hash: &str) -> Result<(), Error> {
-    for (what, saved, now) in
-        [("the training data", &state.data_hash, data_hash), ("the tokenizer", &state.tokenizer_hash, tokenizer_hash)]
-    {
-        if saved != now {
-            return Err(Error::Config(format!(
-                "{what} changed since the checkpoint was saved (its BLAKE3 hash was {saved} and is {now}); hint: restore it, \
-                 or start a new run with `model.init_from` = that checkpoint"
-            )));
+impl Restored {
+    /// Refuses to go on with something else than the checkpoint was trained with.
+    pub fn check_hash(&self, what: &str, saved: &str, now: &str) -> Result<(), Error> {
+        if saved == now {
+            return Ok(());
         }
+        Err(Error::Config(format!(
+            "{what} changed since the checkpoint was saved (its BLAKE3 hash was {saved} and is {now}); hint: restore it, or \
+             start a new run with `model.init_from` = that checkpoint"
+        )))
     }
-    Ok(())
 }

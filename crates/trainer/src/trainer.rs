@@ -95,7 +95,7 @@ impl Trainer {
         let run_dir = config.train.output_dir.clone();
         let lock = RunLock::acquire(&run_dir)?;
         let restored = resume::find(&config, resume)?;
-        let prepared = Prepared::new(&config, restored.as_ref().map(|r| r.dir.as_path()))?;
+        let prepared = Prepared::new(&config, restored.as_ref())?;
         let Prepared { tokenizer, model_config, initial, train, validation, data_hash, plan, mut notes } = prepared;
         // What rotation keeps, the best, and the one being written.
         checkpoint::ensure_free(&run_dir, plan.checkpoint_bytes() * (config.train.keep_last as u64 + 2))?;
@@ -130,7 +130,6 @@ impl Trainer {
                         checkpoint::set_best(&run_dir, &dir, best.metric)?;
                     }
                 }
-                resume::check_hashes(&state, &data_hash, &tokenizer.hash())?;
                 let (_, tensors) = checkpoint::read_gpt(&restored.dir)?;
                 let (model, _) = build_model(&model_config, Some(&tensors), config.train.seed, &device)?;
                 let moments = checkpoint::read_optimizer(&restored.dir)?;
@@ -233,7 +232,8 @@ impl Trainer {
             let micro_batches =
                 (0..settings.gradient_accumulation_steps).map(|_| batches.next()).collect::<Result<Vec<_>, _>>()?;
             let tokens: f64 = micro_batches.iter().map(|batch| batch.trained_weight()[0]).sum();
-            let (loss, norm, lr) = self.step(&micro_batches)?;
+            // Inside the thread pool: on the CPU, entering it anew for each operation costs more than many an operation.
+            let (loss, norm, lr) = rayon::scope(|_| self.step(&micro_batches))?;
             self.progress.tokens += tokens as u64;
             self.progress.elapsed += clock.elapsed();
             interval.add(loss, tokens, clock.elapsed());
@@ -307,7 +307,8 @@ impl Trainer {
         if let Some(rows) = &self.validation {
             let clock = Instant::now();
             let device = self.device.clone().inner();
-            let result = evaluate(&frozen, rows.batches(self.config.train.micro_batch_size), &device);
+            let batches = rows.batches(self.config.train.micro_batch_size);
+            let result = rayon::scope(|_| evaluate(&frozen, batches, &device));
             is_best =
                 result.loss.is_finite() && self.progress.best.as_ref().is_none_or(|best| result.loss < best.metric);
             if is_best {

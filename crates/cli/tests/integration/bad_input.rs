@@ -121,7 +121,7 @@ fn checkpoints_that_are_damaged_are_refused_by_file() {
     };
     assert_eq!(generate().0, Some(0));
     std::fs::write(&weights, &whole[..whole.len() / 2]).expect("writable");
-    assert_refused(generate(), 4, &["model.safetensors", "bytes instead of"]);
+    assert_refused(generate(), 4, &["model.safetensors", "truncated"]);
     let mut flipped = whole.clone();
     flipped[whole.len() - 5] ^= 4;
     std::fs::write(&weights, flipped).expect("writable");
@@ -174,8 +174,8 @@ fn eval_and_generate_refuse_what_they_cannot_use() {
     assert_refused((ended.code, ended.stderr), 3, &["missing.txt"]);
     let ended = run.firebox(&["generate", "run", "--prompt", "\u{4f60}", "--device", "ndarray"]);
     assert_refused((ended.code, ended.stderr), 3, &["\u{4f60}"]);
-    for bad in [["--temperature", "-1"], ["--top-k", "0"], ["--top-p", "2"]] {
-        let ended = run.firebox(&[&["generate", "run"][..], &bad[..]].concat());
+    for bad in ["--temperature=-1", "--top-k=0", "--top-p=2"] {
+        let ended = run.firebox(&["generate", "run", bad]);
         assert_refused((ended.code, ended.stderr), 2, &["hint"]);
     }
 }

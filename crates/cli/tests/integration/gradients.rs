@@ -7,7 +7,9 @@ use data::{Batch, RowId, collate};
 use model::attention::Visibility;
 use model::weights::{self, Flat};
 use model::{Gpt, GptConfig};
+use trainer::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use trainer::forward::{DeviceBatch, step_gradient};
+use trainer::optimizer::Optimizer;
 
 const SEQ: usize = 12;
 const VOCAB: u32 = 29;
@@ -149,4 +151,51 @@ fn every_device_starts_from_the_same_weights() {
     let projection = &exported[0]["transformer.h.0.mlp.c_proj.weight"].values;
     let deviation = distance(projection, &vec![0.0; projection.len()]).0 / (projection.len() as f64).sqrt();
     assert!((deviation - 0.01).abs() < 0.001, "0.02 / sqrt(2 * 2 layers), found {deviation}");
+}
+
+#[test]
+fn one_batch_can_be_learned_by_heart() {
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let mut model = Gpt::new(&small(0.0), 8, &device);
+        let mut optimizer = Optimizer::new(OptimizerConfig::Adamw(AdamwConfig { weight_decay: 0.0, ..Default::default() }));
+        let batch = collated(&[ragged()[7].clone(), ragged()[5].clone()]);
+        let mut losses = Vec::new();
+        for step in 1..=60 {
+            let gradient = step_gradient(&model, std::slice::from_ref(&batch), &device);
+            losses.push(gradient.loss.into_scalar::<f64>());
+            model = optimizer.update(model, gradient.gradients, 1.0, 3e-2, step);
+        }
+        assert!(losses[0] > 3.0 && losses[59] < 0.05, "{name}: from {} to {}", losses[0], losses[59]);
+    }
+}
+
+#[test]
+fn sgd_with_momentum_takes_the_steps_its_formula_says() {
+    let device = model::device::ndarray().autodiff();
+    let config = SgdConfig { momentum: 0.9, weight_decay: 0.1, ..Default::default() };
+    let mut model = Gpt::new(&small(0.0), 9, &device);
+    let mut optimizer = Optimizer::new(OptimizerConfig::Sgd(config));
+    let batch = collated(&ragged());
+    let (lr, mut expected) = (0.5f32, weights::export(&model));
+    let mut momentum: std::collections::BTreeMap<String, Vec<f32>> = Default::default();
+    for step in 1..=3 {
+        let gradient = step_gradient(&model, std::slice::from_ref(&batch), &device);
+        for gradient in &gradient.gradients {
+            let values = weights::to_host(gradient.values.clone());
+            let buffer = momentum.entry(gradient.name.clone()).or_insert_with(|| vec![0.0; values.len()]);
+            let tensor = expected.get_mut(&gradient.name).expect("a parameter");
+            let decay = if tensor.shape.len() >= 2 { 1.0 - lr * 0.1 } else { 1.0 };
+            for ((weight, buffer), gradient) in tensor.values.iter_mut().zip(buffer).zip(values) {
+                *buffer = 0.9 * *buffer + gradient * 0.5;
+                *weight = *weight * decay - lr * *buffer;
+            }
+        }
+        model = optimizer.update(model, gradient.gradients, 0.5, f64::from(lr), step);
+        let ours = weights::export(&model);
+        for (name, tensor) in &expected {
+            let (off, norm) = distance(&ours[name].values, &tensor.values);
+            assert!(off <= 1e-5 * norm, "{name} is off by {off} of {norm}");
+        }
+    }
 }

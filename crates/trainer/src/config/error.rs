@@ -40,6 +40,8 @@ pub enum Subject {
     Data,
     /// The directory that `model.init_from` names.
     Checkpoint,
+    /// The directory that `train.output_dir` names.
+    Output,
 }
 
 /// One problem of a config. Displays as one line: place, what is wrong, hint.

@@ -211,6 +211,7 @@ impl Problems {
                 format!("`train.output_dir` cannot be made: {} is a file", file.display()),
                 "name a directory such as \"runs/first\"",
             );
+            self.concerns(Subject::Output);
         }
         if train.device.parse::<model::DeviceChoice>().is_err() {
             let close = nearest(&train.device, DEVICES.into_iter());
