@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 
 cargo fmt --all --check
 
-driver="$(dirname "$(rustup which rustc 2>/dev/null || command -v rustc)")/clippy-driver"
-export RUSTC_WORKSPACE_WRAPPER="$driver"
+RUSTC_WORKSPACE_WRAPPER="$(rustup which clippy-driver)"
+export RUSTC_WORKSPACE_WRAPPER
 # Minimal tuning: software Vulkan has nothing to gain from trying kernels against each other.
 export CUBECL_AUTOTUNE_LEVEL="${CUBECL_AUTOTUNE_LEVEL:-minimal}"
 cargo test --release --workspace --all-targets --locked

@@ -21,7 +21,7 @@
 //! 1. [`RunLock::acquire`], which also cleans up; [`ensure_free`].
 //! 2. To resume: [`find_latest`], [`TrainState::read`], [`differences`], [`read_optimizer`], [`open_model`].
 //! 3. Now and then: [`save`], [`set_best`] if it is, [`rotate`].
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 mod checkpoint;
 pub mod disk;

@@ -155,6 +155,7 @@ impl Reader {
         let file = File::open(path).map_err(|source| Error::read(path, source))?;
         // SAFETY: the map is only read. Its bytes are sound as long as no process shortens or
         // changes the file meanwhile; ours never write to a finished file, they rename a new one.
+        #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::read(path, source))?;
         let (header_len, header) =
             SafeTensors::read_metadata(&map).map_err(|error| Error::malformed(path, explain(&error, &map)))?;

@@ -4,7 +4,7 @@
 //! training, validation and test parts, a [`Tokenizer`] turns those into token ids, a [`TokenStream`] joins them, and
 //! [`Batches`] gives the batch at any position as a pure function of (data, seed, position), which a [`Prefetcher`]
 //! prepares ahead on a thread. Nothing here knows of tensors: the crate does not depend on Burn.
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 pub mod batch;
 pub mod batches;

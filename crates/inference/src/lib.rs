@@ -1,6 +1,6 @@
 //! Checkpoint in, tokens out.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![recursion_limit = "256"]
 
 mod generator;

@@ -3,7 +3,7 @@
 //! A family is one file that reads top to bottom ([`gpt`]); [`weights`] carries parameters to and from
 //! HuggingFace's names, [`loss`] turns logits into a summed loss, [`device`] opens the hardware.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![recursion_limit = "256"]
 
 pub mod attention;

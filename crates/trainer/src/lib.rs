@@ -2,7 +2,7 @@
 //!
 //! [`config`] reads what a person asks for, [`Trainer`] does it, [`observer`]s watch.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![recursion_limit = "256"]
 
 pub mod config;

@@ -21,10 +21,7 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
 
 /// The name of the first gradient that holds a NaN or an infinity.
 pub fn first_not_finite(gradients: &[Flat]) -> Option<&str> {
-    gradients
-        .iter()
-        .find(|g| !square(&g.values).sum().into_scalar::<f64>().is_finite())
-        .map(|g| g.name.as_str())
+    gradients.iter().find(|g| !square(&g.values).sum().into_scalar::<f64>().is_finite()).map(|g| g.name.as_str())
 }
 
 /// The optimizer and its state: one or two running means as large as the model.

@@ -97,8 +97,10 @@ impl Trainer {
         let restored = resume::find(&config, resume)?;
         let prepared = Prepared::new(&config, restored.as_ref())?;
         let Prepared { tokenizer, model_config, initial, train, validation, data_hash, plan, mut notes } = prepared;
-        // What rotation keeps, the best, and the one being written.
-        checkpoint::ensure_free(&run_dir, plan.checkpoint_bytes() * (config.train.keep_last as u64 + 2))?;
+        // What rotation keeps, the best, and the one being written; a resumed run has some of them already.
+        let present = checkpoint::list(&run_dir)?.len();
+        let missing = (config.train.keep_last + 2).saturating_sub(present).max(1) as u64;
+        checkpoint::ensure_free(&run_dir, plan.checkpoint_bytes() * missing)?;
 
         let device = device.device.clone().autodiff();
         let mut optimizer = Optimizer::new(config.optimizer.clone());
@@ -342,7 +344,7 @@ impl Trainer {
             step: progress.step,
             position_rows: progress.position,
             tokens_seen: progress.tokens,
-            best: progress.best.clone(),
+            best: progress.best,
             elapsed_seconds: (progress.before + progress.elapsed).as_secs_f64(),
             seed: self.config.train.seed,
             data_hash: self.data_hash.clone(),

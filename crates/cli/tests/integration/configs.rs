@@ -14,6 +14,7 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
     let mut configs: Vec<String> = std::fs::read_dir(root().join("configs"))
         .expect("there")
         .map(|entry| entry.expect("readable").path().display().to_string())
+        .filter(|path| path.ends_with(".toml"))
         .collect();
     configs.sort();
     assert!(configs.len() >= 4, "{configs:?}");
@@ -66,7 +67,8 @@ fn a_shipped_config_follows_its_committed_loss_curve() {
         "schedule.constant.warmup_steps=50",
         &out,
     ];
-    let arguments: Vec<&str> = ["train", &config].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
+    let arguments: Vec<&str> =
+        ["train", &config].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
     let (code, stderr) = firebox(&arguments);
     assert_eq!(code, Some(0), "{stderr}");
     let metrics = std::fs::read_to_string(run.path("out/metrics.jsonl")).expect("written");
@@ -80,7 +82,11 @@ fn a_shipped_config_follows_its_committed_loss_curve() {
     let committed: Vec<f64> = serde_json::from_str(&committed).expect("a list of numbers");
     assert_eq!((losses.len(), committed.len()), (10, 10));
     for (step, (loss, expected)) in losses.iter().zip(&committed).enumerate() {
-        // Another processor sums in another order; by step 100 that has grown to some thousandths.
-        assert!((loss - expected).abs() < 0.02, "steps to {}: {loss} instead of {expected}; all: {losses:?}", 10 * (step + 1));
+        // Another processor sums in another order; by step 100 that has grown to some ten-thousandths.
+        assert!(
+            (loss - expected).abs() < 5e-3,
+            "steps to {}: {loss} instead of {expected}; all: {losses:?}",
+            10 * (step + 1)
+        );
     }
 }

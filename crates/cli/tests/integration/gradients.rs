@@ -158,7 +158,8 @@ fn one_batch_can_be_learned_by_heart() {
     for (name, device) in devices() {
         let device = device.autodiff();
         let mut model = Gpt::new(&small(0.0), 8, &device);
-        let mut optimizer = Optimizer::new(OptimizerConfig::Adamw(AdamwConfig { weight_decay: 0.0, ..Default::default() }));
+        let mut optimizer =
+            Optimizer::new(OptimizerConfig::Adamw(AdamwConfig { weight_decay: 0.0, ..Default::default() }));
         let batch = collated(&[ragged()[7].clone(), ragged()[5].clone()]);
         let mut losses = Vec::new();
         for step in 1..=60 {
