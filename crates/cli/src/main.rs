@@ -6,7 +6,7 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{config, devices, eval, export, generate, tokenizer, train};
+use commands::{bench, config, devices, eval, export, generate, tokenizer, train};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -33,6 +33,8 @@ enum Command {
     /// Show a config as it resolves, or what a config may hold.
     #[command(subcommand)]
     Config(config::Command),
+    /// Time training, attention, a matrix product or generating.
+    Bench(bench::Arguments),
     /// List the devices a model can run on, and whether each computes right.
     Devices(devices::Arguments),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(command),
         Command::Config(command) => config::run(&command),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
     };
     match result {

@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 #![recursion_limit = "256"]
 
+pub mod bench;
 pub mod config;
 mod error;
 pub mod evaluate;

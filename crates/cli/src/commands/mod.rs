@@ -1,5 +1,6 @@
 //! One command a file.
 
+pub mod bench;
 pub mod config;
 pub mod devices;
 pub mod eval;

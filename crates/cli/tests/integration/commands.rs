@@ -198,3 +198,21 @@ fn the_readme_holds_the_config_reference() {
         "the README's config reference is out of date; paste `firebox config reference` into it"
     );
 }
+
+#[test]
+fn bench_times_every_task_and_gives_every_figure() {
+    let run = Run::new();
+    for task in ["train", "attention", "matmul", "decode"] {
+        let sizes =
+            ["--n-layer", "1", "--n-head", "2", "--d-model", "16", "--seq", "8", "--batch", "2", "--steps", "2"];
+        let arguments = [&["bench", "--task", task, "--device", "ndarray", "--json"][..], &sizes[..]].concat();
+        let value = run.firebox(&arguments).json();
+        for key in ["ms_per_step", "tokens_per_second", "mfu"] {
+            assert!(value[key].as_f64().is_some_and(|figure| figure > 0.0), "{task} {key}: {value}");
+        }
+        // An untrained model knows nothing: its loss is that of guessing among 65 ids.
+        let guessing = task == "train";
+        assert_eq!(value["loss"].as_f64().is_some_and(|loss| (loss - 65f64.ln()).abs() < 0.2), guessing, "{value}");
+    }
+    assert_eq!(run.firebox(&["bench", "--n-head", "3"]).code, Some(2));
+}

@@ -1,0 +1,257 @@
+//! `firebox bench`
+
+use super::open_device;
+use crate::report::{Failure, USAGE, print, print_json};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use clap::ValueEnum;
+use inference::{Generation, Sampler, SamplingSettings, generate};
+use model::attention::{CausalSelfAttentionConfig, Visibility};
+use model::{Gpt, GptConfig};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use trainer::bench::TrainingSteps;
+
+/// What to time.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Task {
+    /// Whole training steps: batch, forward, backward, clipping, update.
+    Train,
+    /// One attention layer, forward and backward.
+    Attention,
+    /// A matrix product as large as the feed-forward layer's.
+    Matmul,
+    /// Generating tokens one after another, with the cache.
+    Decode,
+}
+
+/// Arguments of `firebox bench`.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to time.
+    #[arg(long, value_enum, default_value = "train")]
+    task: Task,
+    /// Blocks.
+    #[arg(long, default_value_t = 4)]
+    n_layer: usize,
+    /// Attention heads.
+    #[arg(long, default_value_t = 4)]
+    n_head: usize,
+    /// Width.
+    #[arg(long, default_value_t = 128)]
+    d_model: usize,
+    /// Context, in tokens; for decode the tokens that are generated.
+    #[arg(long, default_value_t = 64)]
+    seq: usize,
+    /// Rows of a batch.
+    #[arg(long, default_value_t = 12)]
+    batch: usize,
+    /// Ids of the vocabulary.
+    #[arg(long, default_value_t = 65)]
+    vocab: usize,
+    /// Dropout.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
+    /// Timed repetitions, after a tenth as many (at least two) that are not.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// auto, wgpu, wgpu:N, ndarray or flex.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Print one JSON value.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was timed.
+struct Timed {
+    times: Vec<Duration>,
+    /// Tokens of one repetition.
+    tokens: f64,
+    /// Floating-point operations of one repetition, those of matrix products.
+    flops: f64,
+    loss: Option<f64>,
+}
+
+/// Times a task and reports the median.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let sizes =
+        [arguments.n_layer, arguments.n_head, arguments.d_model, arguments.seq, arguments.batch, arguments.vocab];
+    if sizes.contains(&0)
+        || !arguments.d_model.is_multiple_of(arguments.n_head)
+        || !(0.0..1.0).contains(&arguments.dropout)
+    {
+        return Err(Failure::new(
+            USAGE,
+            "sizes must be at least 1, --n-head must divide --d-model, and --dropout lie in [0, 1); hint: --d-model 128 --n-head 4",
+        ));
+    }
+    let opened = open_device(&arguments.device)?;
+    let device = &opened.device;
+    let mut timed = match arguments.task {
+        Task::Train => train(arguments, device)?,
+        Task::Attention => attention(arguments, device),
+        Task::Matmul => matmul(arguments, device),
+        Task::Decode => decode(arguments, device)?,
+    };
+    timed.times.sort();
+    let median = timed.times[timed.times.len() / 2].as_secs_f64();
+    let ceiling = product_ceiling(device);
+    let mfu = timed.flops / median / ceiling;
+    let tokens_per_second = timed.tokens / median;
+    let peak = peak_memory();
+    if arguments.json {
+        return print_json(&json!({
+            "device": opened.reason,
+            "ms_per_step": 1e3 * median,
+            "tokens_per_second": tokens_per_second,
+            "mfu": mfu,
+            "matmul_ceiling_flops": ceiling,
+            "peak_memory_bytes": peak,
+            "loss": timed.loss,
+        }));
+    }
+    let memory = peak.as_u64().map_or("unknown".to_string(), checkpoint::human_bytes);
+    print(&format!(
+        "device            {}\ntime a step       {:.2} ms (median of {})\ntokens a second   {tokens_per_second:.0}\n\
+         matrix products   {:.1}% of the {:.0} GFLOP/s a large product reaches here\npeak memory       {memory}\n",
+        opened.reason,
+        1e3 * median,
+        timed.times.len(),
+        100.0 * mfu,
+        ceiling / 1e9,
+    ))
+}
+
+/// Runs `step` for a while unobserved, then `steps` times timed. `step` waits for the device itself.
+fn time<E>(steps: u64, mut step: impl FnMut() -> Result<(), E>) -> Result<Vec<Duration>, E> {
+    for _ in 0..(steps / 10).max(2) {
+        step()?;
+    }
+    (0..steps)
+        .map(|_| {
+            let clock = Instant::now();
+            step()?;
+            Ok(clock.elapsed())
+        })
+        .collect()
+}
+
+/// Cannot fail; for the closures of [`time`].
+type Never = std::convert::Infallible;
+
+fn config(arguments: &Arguments, max_seq_len: usize) -> GptConfig {
+    GptConfig {
+        n_layer: arguments.n_layer,
+        n_head: arguments.n_head,
+        d_model: arguments.d_model,
+        d_ff: 4 * arguments.d_model,
+        max_seq_len,
+        vocab_size: arguments.vocab,
+        embd_dropout: arguments.dropout,
+        attn_dropout: arguments.dropout,
+        resid_dropout: arguments.dropout,
+        ..GptConfig::default()
+    }
+}
+
+/// Operations of a forward pass over one token that sees `seen` positions: twice the weights of every product, and
+/// the two products of the attention (Kaplan et al. 2020, section 2.1).
+fn forward_flops(config: &GptConfig, seen: f64) -> f64 {
+    let d = config.d_model as f64;
+    let weights = config.n_layer as f64 * (4.0 * d * d + 2.0 * d * config.d_ff as f64) + d * config.vocab_size as f64;
+    2.0 * weights + 4.0 * config.n_layer as f64 * d * seen
+}
+
+fn train(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
+    let config = config(arguments, arguments.seq);
+    let mut steps = TrainingSteps::new(&config, arguments.batch, device)?;
+    let mut loss = f64::NAN;
+    let times = time(arguments.steps, || -> Result<(), Failure> {
+        loss = steps.step()?;
+        Ok(())
+    })?;
+    let tokens = (arguments.batch * arguments.seq) as f64;
+    // Forward and twice as much backward; a causal row sees half of the context on average.
+    let flops = 3.0 * tokens * forward_flops(&config, arguments.seq as f64 / 2.0);
+    Ok(Timed { times, tokens, flops, loss: Some(loss) })
+}
+
+fn attention(arguments: &Arguments, device: &Device) -> Timed {
+    let device = device.clone().autodiff();
+    let layer = CausalSelfAttentionConfig {
+        d_model: arguments.d_model,
+        n_head: arguments.n_head,
+        attn_dropout: arguments.dropout,
+        resid_dropout: 0.0,
+    }
+    .init(&device);
+    let shape = [arguments.batch, arguments.seq, arguments.d_model];
+    let x = Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+    let visibility = Visibility::causal(arguments.seq, &device);
+    let times = time(arguments.steps, || -> Result<(), Never> {
+        rayon::scope(|_| {
+            let x = x.clone().require_grad();
+            let gradients = layer.forward(x.clone(), &visibility, None).sum().backward();
+            // Reading one number waits for all of them.
+            let _: Option<f32> = x.grad(&gradients).map(|gradient| gradient.sum().into_scalar());
+        });
+        Ok(())
+    })
+    .unwrap_or_else(|never| match never {});
+    let tokens = (arguments.batch * arguments.seq) as f64;
+    let d = arguments.d_model as f64;
+    Timed { times, tokens, flops: 3.0 * tokens * (8.0 * d * d + 4.0 * d * arguments.seq as f64 / 2.0), loss: None }
+}
+
+fn matmul(arguments: &Arguments, device: &Device) -> Timed {
+    let (rows, width) = (arguments.batch * arguments.seq, arguments.d_model);
+    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), device);
+    let (a, b) = (random([rows, width]), random([width, 4 * width]));
+    let times = time(arguments.steps, || -> Result<(), Never> {
+        let _: f32 = a.clone().matmul(b.clone()).slice([0..1, 0..1]).into_scalar();
+        Ok(())
+    })
+    .unwrap_or_else(|never| match never {});
+    Timed { times, tokens: rows as f64, flops: 8.0 * rows as f64 * (width * width) as f64, loss: None }
+}
+
+fn decode(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
+    let config = config(arguments, arguments.seq + 1);
+    let model = Gpt::new(&config, 0, device);
+    let greedy = SamplingSettings { temperature: 0.0, ..Default::default() };
+    let mut sampler = Sampler::new(greedy).map_err(|error| Failure::new(USAGE, error))?;
+    let request = Generation { prompt: &[0], max_new_tokens: arguments.seq, vocabulary: arguments.vocab, stop: None };
+    let times = time(arguments.steps, || -> Result<(), Never> {
+        generate(&model, device, &request, &mut sampler, |_| true);
+        Ok(())
+    })
+    .unwrap_or_else(|never| match never {});
+    let tokens = arguments.seq as f64;
+    Ok(Timed { times, tokens, flops: tokens * forward_flops(&config, tokens / 2.0), loss: None })
+}
+
+/// Operations a second of the best of several large matrix products: on the CPU those of flex, which are the faster.
+fn product_ceiling(device: &Device) -> f64 {
+    const SIDE: usize = 1024;
+    let on_cpu = !matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_));
+    let device = if on_cpu { Device::flex() } else { device.clone() };
+    let values: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 13) as f32 / 13.0).collect();
+    let matrix = Tensor::<2>::from_data(TensorData::new(values, [SIDE, SIDE]), &device);
+    let best = (0..8)
+        .map(|_| {
+            let clock = Instant::now();
+            let product = matrix.clone().matmul(matrix.clone());
+            let _: f32 = product.slice([0..1, 0..1]).into_scalar();
+            clock.elapsed().as_secs_f64()
+        })
+        .fold(f64::INFINITY, f64::min);
+    2.0 * (SIDE as f64).powi(3) / best
+}
+
+/// The most memory this process has held, in bytes; null where the system does not tell.
+fn peak_memory() -> Value {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.map_or(Value::Null, |kilobytes| json!(kilobytes * 1024))
+}
