@@ -19,6 +19,8 @@ pub fn covers<const D: usize>(x: &Tensor<D>) -> bool {
 pub(crate) trait Host: Backend {
     /// The values in row-major order; copied only where the tensor is not stored that way.
     fn floats(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
+    /// The values in row-major order; copied only where someone else holds them too, or they are not stored that way.
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32>;
     /// The ids in row-major order.
     fn ids(tensor: &IntTensor<Self>) -> Cow<'_, [i32]>;
     /// A tensor of `values`, without copying them.
@@ -40,6 +42,10 @@ impl Host for Flex {
                 )
             }
         }
+    }
+
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().expect("callers check the dtype")
     }
 
     fn ids(tensor: &IntTensor<Self>) -> Cow<'_, [i32]> {
@@ -64,6 +70,23 @@ impl Host for NdArray {
         match view.to_slice() {
             Some(values) => Cow::Borrowed(values),
             None => Cow::Owned(view.iter().copied().collect()),
+        }
+    }
+
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32> {
+        let NdArrayTensor::F32(storage) = tensor else { unreachable!("callers check the dtype") };
+        match storage.into_owned().try_into_owned_nocopy() {
+            // A part of its memory, or in another order.
+            Ok(array) if !array.is_standard_layout() => array.iter().copied().collect(),
+            Ok(array) => {
+                let length = array.len();
+                let (values, start) = array.into_raw_vec_and_offset();
+                match start {
+                    Some(0) | None if values.len() == length => values,
+                    start => values[start.unwrap_or(0)..][..length].to_vec(),
+                }
+            }
+            Err(shared) => shared.iter().copied().collect(),
         }
     }
 

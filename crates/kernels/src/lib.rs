@@ -15,6 +15,7 @@
 // Burn 0.22 deprecates its ndarray backend in favour of flex; it stays the fallback of this project.
 #![allow(deprecated)]
 
+pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
 mod host;
@@ -25,6 +26,7 @@ mod matrix;
 mod oracle;
 mod vector;
 
+pub use adamw::{AdamwStep, adamw};
 pub use attention::causal_attention;
 pub use cross_entropy::cross_entropy_sum;
 pub use host::covers;

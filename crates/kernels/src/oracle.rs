@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// An input of an operation.
 pub(crate) struct Values {
     shape: Vec<usize>,
-    values: Vec<f32>,
+    pub values: Vec<f32>,
 }
 
 impl Values {

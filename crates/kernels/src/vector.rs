@@ -80,11 +80,12 @@ fn exp<const F: bool>(x: f32) -> f32 {
 const GELU_SCALE: f32 = 0.797_884_6;
 const GELU_CUBE: f32 = 0.044_715;
 
-/// The sigmoid of `2 u`, `u = sqrt(2 / pi) (x + 0.044715 x^3)`: tanh GELU is `x` times it.
+/// The sigmoid of `2 u`, `u = sqrt(2 / pi) (x + 0.044715 x^3)`, and `e^(-2 u)`: tanh GELU is `x` times the first.
 #[inline(always)]
-fn gelu_gate<const F: bool>(x: f32) -> f32 {
+fn gelu_gate<const F: bool>(x: f32) -> (f32, f32) {
     let u = GELU_SCALE * x * fma::<F>(GELU_CUBE * x, x, 1.0);
-    1.0 / (1.0 + exp::<F>(-2.0 * u))
+    let e = exp::<F>(-2.0 * u);
+    (1.0 / (1.0 + e), e)
 }
 
 #[inline(always)]
@@ -120,11 +121,30 @@ fn largest(x: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |most, value| if *value > most { *value } else { most })
 }
 
+/// The numbers of an update of AdamW, rounded to f32 after every product among them.
+#[derive(Clone, Copy)]
+pub(crate) struct AdamwNumbers {
+    /// What the gradient is multiplied by first.
+    pub scale: f32,
+    /// How much of the value weight decay leaves.
+    pub keep: f32,
+    /// Learning rate over the first correction.
+    pub rate: f32,
+    /// Square root of the second correction.
+    pub root: f32,
+    /// Keeps the denominator from zero.
+    pub eps: f32,
+    /// How much stays of the mean of gradients, and how much of the new one comes in.
+    pub first: [f32; 2],
+    /// The same for their squares.
+    pub second: [f32; 2],
+}
+
 vectorized! {
     /// `y = gelu(u)`, the tanh approximation.
     fn gelu(u: &[f32], y: &mut [f32]) {
         for (y, u) in y.iter_mut().zip(u) {
-            *y = *u * gelu_gate::<F>(*u);
+            *y = *u * gelu_gate::<F>(*u).0;
         }
     }
 
@@ -132,9 +152,11 @@ vectorized! {
     fn gelu_backward(u: &[f32], dy: &[f32], du: &mut [f32]) {
         for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
             let x = *u;
-            let gate = gelu_gate::<F>(x);
+            let (gate, e) = gelu_gate::<F>(x);
+            // One less the gate, without cancelling where the gate is close to one.
+            let rest = if e > 1.0 { 1.0 - gate } else { e * gate };
             let slope = 2.0 * GELU_SCALE * fma::<F>(3.0 * GELU_CUBE * x, x, 1.0);
-            *du = *dy * fma::<F>(x * gate * (1.0 - gate), slope, gate);
+            *du = *dy * fma::<F>(x * gate * rest, slope, gate);
         }
     }
 
@@ -223,6 +245,18 @@ vectorized! {
     fn weighted_softmax(x: &mut [f32], log_total: f32, weight: f32) {
         for value in x.iter_mut() {
             *value = exp::<F>(*value - log_total) * weight;
+        }
+    }
+
+    /// One update of AdamW.
+    fn adamw(value: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], by: AdamwNumbers) {
+        let n = value.len();
+        let (gradient, first, second) = (&gradient[..n], &mut first[..n], &mut second[..n]);
+        for i in 0..n {
+            let g = gradient[i] * by.scale;
+            first[i] = first[i] * by.first[0] + g * by.first[1];
+            second[i] = second[i] * by.second[0] + g * g * by.second[1];
+            value[i] = value[i] * by.keep - first[i] * by.rate / (second[i].sqrt() / by.root + by.eps);
         }
     }
 
