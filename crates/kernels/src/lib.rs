@@ -7,8 +7,8 @@
 //! Results are the same, bit for bit, on every run and for every number of threads: work is split into pieces that
 //! depend on the shapes alone, and partial sums are added in the order of the pieces. NaN and infinity go through.
 //!
-//! `unsafe` stands in two files: [`matrix`] (views that are disjoint by construction, and the call of the `gemm`
-//! crate) and [`vector`] (calling a function compiled for instructions that were detected first).
+//! `unsafe` stands in two files: `matrix` (views that are disjoint by construction, and the call of the `gemm`
+//! crate) and `vector` (calling a function compiled for instructions that were detected first).
 
 #![warn(missing_docs)]
 #![recursion_limit = "256"]

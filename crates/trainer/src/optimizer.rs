@@ -60,7 +60,12 @@ impl Optimizer {
             let gradient = gradients.remove(name)?;
             let state = self.state.remove(name);
             let (new, state) = match &self.config {
-                OptimizerConfig::Adamw(config) => adamw(config, current(), gradient, state, shape, scale, lr, step),
+                OptimizerConfig::Adamw(AdamwConfig { weight_decay, beta1, beta2, eps, .. }) => {
+                    let weight_decay = if decays(shape) { *weight_decay } else { 0.0 };
+                    let (beta1, beta2, eps) = (*beta1, *beta2, *eps);
+                    let numbers = AdamwStep { scale, lr, beta1, beta2, eps, weight_decay, step };
+                    adamw(current(), gradient, state, shape, numbers)
+                }
                 OptimizerConfig::Sgd(config) => sgd(config, current(), gradient.mul_scalar(scale), state, shape, lr),
             };
             self.state.insert(name.to_string(), state);
@@ -127,22 +132,16 @@ fn decays(shape: &[usize]) -> bool {
 }
 
 fn adamw(
-    config: &AdamwConfig,
     value: Tensor<1>,
     gradient: Tensor<1>,
     state: Option<State>,
     shape: &[usize],
-    scale: f64,
-    lr: f64,
-    step: u64,
+    numbers: AdamwStep,
 ) -> (Tensor<1>, State) {
     let (first, second) = match state {
         Some(State { first, second: Some(second), .. }) => (first, second),
         _ => (gradient.zeros_like(), gradient.zeros_like()),
     };
-    let weight_decay = if decays(shape) { config.weight_decay } else { 0.0 };
-    let AdamwConfig { beta1, beta2, eps, .. } = *config;
-    let numbers = AdamwStep { scale, lr, beta1, beta2, eps, weight_decay, step };
     let [value, first, second] = kernels::adamw(value, gradient, first, second, numbers);
     (value, State { shape: shape.to_vec(), first, second: Some(second) })
 }
