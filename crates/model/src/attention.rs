@@ -4,11 +4,14 @@ use crate::kv_cache::LayerCache;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
+use kernels::{causal_attention, linear};
 
 /// Which keys each query may attend to: the one rule for causality, padding and packing.
 pub struct Visibility {
     /// `[1 or batch, 1, queries, keys]`, true hides; none hides nothing (a single query sees all it follows).
     hidden: Option<Tensor<4, Bool>>,
+    /// The same rule where nothing is cached, as [`causal_attention`] takes it: `[batch, seq]`, or one segment.
+    segments: Option<Tensor<2, Int>>,
 }
 
 impl Visibility {
@@ -23,7 +26,7 @@ impl Visibility {
             // `tril_mask` hides what lies above the diagonal, which cached keys move right.
             Tensor::<2, Bool>::tril_mask([new, seen + new], seen as i64, device).reshape([1, 1, new, seen + new])
         });
-        Self { hidden }
+        Self { hidden, segments: None }
     }
 
     /// Every position sees itself and earlier positions of its own segment. Padding is segment 0 and sees only
@@ -35,9 +38,9 @@ impl Visibility {
         let [batch, seq] = segments.dims();
         let causal = Tensor::<2, Bool>::tril_mask([seq, seq], 0, &segments.device()).reshape([1, 1, seq, seq]);
         let of_query: Tensor<4, Int> = segments.clone().reshape([batch, 1, seq, 1]).expand([batch, 1, seq, seq]);
-        let of_key: Tensor<4, Int> = segments.reshape([batch, 1, 1, seq]).expand([batch, 1, seq, seq]);
+        let of_key: Tensor<4, Int> = segments.clone().reshape([batch, 1, 1, seq]).expand([batch, 1, seq, seq]);
         let hidden = of_query.not_equal(of_key).bool_or(causal.expand([batch, 1, seq, seq]));
-        Self { hidden: Some(hidden) }
+        Self { hidden: Some(hidden), segments: Some(segments) }
     }
 }
 
@@ -87,7 +90,12 @@ impl CausalSelfAttention {
         let [batch, seq, d_model] = x.dims();
         let d_head = d_model / self.n_head;
         let heads = |t: Tensor<3>| t.reshape([batch, seq, self.n_head, d_head]).swap_dims(1, 2);
-        let qkv = self.c_attn.forward(x); // [batch, seq, 3 * d_model]
+        let qkv = linear(&self.c_attn, x); // [batch, seq, 3 * d_model]
+        let drops = self.attn_dropout.prob > 0.0 && qkv.device().is_autodiff();
+        if cache.is_none() && !drops && kernels::covers(&qkv) {
+            let y = causal_attention(qkv, self.n_head, visibility.segments.clone()); // [batch, seq, d_model]
+            return self.resid_dropout.forward(linear(&self.c_proj, y));
+        }
         let q = heads(qkv.clone().narrow(2, 0, d_model)); // [batch, n_head, seq, d_head]
         let k = heads(qkv.clone().narrow(2, d_model, d_model));
         let v = heads(qkv.narrow(2, 2 * d_model, d_model));
@@ -105,6 +113,6 @@ impl CausalSelfAttention {
         };
         let weights = self.attn_dropout.forward(softmax(scores, 3));
         let y = weights.matmul(v).swap_dims(1, 2).reshape([batch, seq, d_model]);
-        self.resid_dropout.forward(self.c_proj.forward(y))
+        self.resid_dropout.forward(linear(&self.c_proj, y))
     }
 }

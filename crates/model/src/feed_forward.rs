@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, activation::sigmoid};
-use std::f64::consts::PI;
+use burn::tensor::{Device, Tensor};
+use kernels::{linear, linear_gelu};
 
 /// What a [`FeedForward`] is built from.
 pub struct FeedForwardConfig {
@@ -40,18 +40,7 @@ impl FeedForward {
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = gelu_tanh(self.c_fc.forward(x)); // [batch, seq, d_ff]
-        self.dropout.forward(self.c_proj.forward(hidden))
+        let hidden = linear_gelu(&self.c_fc, x); // [batch, seq, d_ff]
+        self.dropout.forward(linear(&self.c_proj, hidden))
     }
-}
-
-/// The tanh approximation of GELU, `x / 2 * (1 + tanh(u))` with `u = sqrt(2 / pi) * (x + 0.044715 x^3)`.
-///
-/// Written as `x * sigmoid(2 u)`, which is the same function: the exponential is several times cheaper than the
-/// hyperbolic tangent on a CPU, and a product cheaper than a power.
-fn gelu_tanh(x: Tensor<3>) -> Tensor<3> {
-    let scale = 2.0 * (2.0 / PI).sqrt();
-    let square = x.clone() * x.clone();
-    let argument = (square * (scale * 0.044715) + scale) * x.clone();
-    x * sigmoid(argument)
 }

@@ -11,6 +11,7 @@ use crate::weights::{self, Initial};
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor};
+use kernels::{cross_entropy_sum, layer_norm};
 use serde_json::{Value, json};
 
 /// The shape of a GPT-2 and its dropouts.
@@ -255,6 +256,7 @@ pub struct Block {
     attn: CausalSelfAttention,
     ln_2: LayerNorm,
     mlp: FeedForward,
+    layer_norm_eps: f64,
 }
 
 impl Block {
@@ -272,14 +274,16 @@ impl Block {
             ln_2: norm(),
             mlp: FeedForwardConfig { d_model: config.d_model, d_ff: config.d_ff, dropout: config.resid_dropout }
                 .init(device),
+            layer_norm_eps: config.layer_norm_eps,
         }
     }
 
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
     fn forward(&self, x: Tensor<3>, visibility: &Visibility, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), visibility, cache);
-        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+        let norm = |norm, x| layer_norm(norm, self.layer_norm_eps, x);
+        let x = x.clone() + self.attn.forward(norm(&self.ln_1, x), visibility, cache);
+        x.clone() + self.mlp.forward(norm(&self.ln_2, x))
     }
 }
 
@@ -291,6 +295,7 @@ pub struct Gpt {
     drop: Dropout,
     h: Vec<Block>,
     ln_f: LayerNorm,
+    layer_norm_eps: f64,
 }
 
 impl Gpt {
@@ -319,6 +324,7 @@ impl Gpt {
             drop: DropoutConfig::new(config.embd_dropout).init(),
             h: (0..config.n_layer).map(|_| Block::new(config, device)).collect(),
             ln_f: LayerNormConfig::new(config.d_model).with_epsilon(config.layer_norm_eps).init(device),
+            layer_norm_eps: config.layer_norm_eps,
         }
     }
 
@@ -328,11 +334,36 @@ impl Gpt {
     /// - `tokens`, `positions`: `[batch, seq]`, ids below `vocab_size` and `max_seq_len`
     /// - returns `[batch, seq, vocab_size]`
     pub fn forward(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, visibility: &Visibility) -> Tensor<3> {
+        self.head(self.hidden(tokens, positions, visibility))
+    }
+
+    /// The summed cross-entropy of next-token prediction over `targets`, each times its weight.
+    ///
+    /// # Shapes
+    /// - `tokens`, `positions`: as in [`Gpt::forward`]
+    /// - `targets`, `weights`: `[batch, seq]`; returns `[1]`, in nats
+    pub fn loss_sum(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        visibility: &Visibility,
+        targets: Tensor<2, Int>,
+        weights: Tensor<2>,
+    ) -> Tensor<1> {
+        let [batch, seq] = tokens.dims();
+        let hidden = self.hidden(tokens, positions, visibility); // [batch, seq, d_model]
+        let hidden = hidden.reshape([(batch * seq) as i32, -1]); // [batch * seq, d_model]
+        let (targets, weights) = (targets.reshape([batch * seq]), weights.reshape([batch * seq]));
+        cross_entropy_sum(hidden, self.wte.weight.val(), targets, weights)
+    }
+
+    /// What the head turns into logits, `[batch, seq, d_model]`.
+    fn hidden(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, visibility: &Visibility) -> Tensor<3> {
         let mut x = self.drop.forward(self.wte.forward(tokens) + self.wpe.forward(positions));
         for block in &self.h {
             x = block.forward(x, visibility, None);
         }
-        self.head(self.ln_f.forward(x))
+        layer_norm(&self.ln_f, self.layer_norm_eps, x)
     }
 
     /// Logits of the last position, continuing what `cache` has seen.
@@ -355,7 +386,7 @@ impl Gpt {
             x = block.forward(x, &visibility, Some(layer));
         }
         let last = x.narrow(1, new - 1, 1); // [batch, 1, d_model]
-        let logits = self.head(self.ln_f.forward(last)); // [batch, 1, vocab]
+        let logits = self.head(layer_norm(&self.ln_f, self.layer_norm_eps, last)); // [batch, 1, vocab]
         let vocab = logits.dims()[2];
         logits.reshape([batch, vocab])
     }

@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Batch, Target};
+use model::Gpt;
 use model::attention::Visibility;
 use model::weights::{self, Flat};
-use model::{Gpt, loss};
 
 /// A batch on a device.
 pub struct DeviceBatch {
@@ -61,8 +61,8 @@ pub fn step_gradient(model: &Gpt, micro_batches: &[Batch], device: &Device) -> S
     let mut sum: Option<StepGradient> = None;
     for batch in micro_batches {
         let batch = DeviceBatch::new(batch, device);
-        let logits = model.forward(batch.tokens, batch.positions, &batch.visibility);
-        let loss = loss::cross_entropy_sum(logits, batch.targets, batch.weights) / weight;
+        let DeviceBatch { tokens, positions, visibility, targets, weights } = batch;
+        let loss = model.loss_sum(tokens, positions, &visibility, targets, weights) / weight;
         let mut gradients = loss.backward();
         let gradients = weights::gradients(model, &mut gradients);
         let loss = loss.inner();

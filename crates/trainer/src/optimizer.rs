@@ -2,6 +2,7 @@
 
 use crate::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
+use kernels::AdamwStep;
 use model::Gpt;
 use model::weights::{self, Flat, HostTensor, Tensors};
 use std::collections::BTreeMap;
@@ -53,11 +54,16 @@ impl Optimizer {
     pub fn update(&mut self, model: Gpt, gradients: Vec<Flat>, scale: f64, lr: f64, step: u64) -> Gpt {
         let mut gradients: BTreeMap<String, Tensor<1>> = gradients.into_iter().map(|g| (g.name, g.values)).collect();
         weights::map(model, |name, shape, current, _| {
-            let gradient = gradients.remove(name)?.mul_scalar(scale);
+            let gradient = gradients.remove(name)?;
             let state = self.state.remove(name);
             let (new, state) = match &self.config {
-                OptimizerConfig::Adamw(config) => adamw(config, current(), gradient, state, shape, lr, step),
-                OptimizerConfig::Sgd(config) => sgd(config, current(), gradient, state, shape, lr),
+                OptimizerConfig::Adamw(AdamwConfig { weight_decay, beta1, beta2, eps, .. }) => {
+                    let weight_decay = if decays(shape) { *weight_decay } else { 0.0 };
+                    let (beta1, beta2, eps) = (*beta1, *beta2, *eps);
+                    let numbers = AdamwStep { scale, lr, beta1, beta2, eps, weight_decay, step };
+                    adamw(current(), gradient, state, shape, numbers)
+                }
+                OptimizerConfig::Sgd(config) => sgd(config, current(), gradient.mul_scalar(scale), state, shape, lr),
             };
             self.state.insert(name.to_string(), state);
             Some(new)
@@ -123,29 +129,17 @@ fn decays(shape: &[usize]) -> bool {
 }
 
 fn adamw(
-    config: &AdamwConfig,
     value: Tensor<1>,
     gradient: Tensor<1>,
     state: Option<State>,
     shape: &[usize],
-    lr: f64,
-    step: u64,
+    numbers: AdamwStep,
 ) -> (Tensor<1>, State) {
-    let (beta1, beta2) = (config.beta1, config.beta2);
-    let square = square(&gradient);
     let (first, second) = match state {
-        Some(State { first, second: Some(second), .. }) => {
-            (first * beta1 + gradient * (1.0 - beta1), second * beta2 + square * (1.0 - beta2))
-        }
-        _ => (gradient * (1.0 - beta1), square * (1.0 - beta2)),
+        Some(State { first, second: Some(second), .. }) => (first, second),
+        _ => (gradient.zeros_like(), gradient.zeros_like()),
     };
-    let steps = step as f64;
-    let correction1 = 1.0 - beta1.powf(steps);
-    let correction2 = 1.0 - beta2.powf(steps);
-    let value =
-        if decays(shape) && config.weight_decay > 0.0 { value * (1.0 - lr * config.weight_decay) } else { value };
-    let denominator = second.clone().sqrt() / correction2.sqrt() + config.eps;
-    let value = value - first.clone() * (lr / correction1) / denominator;
+    let [value, first, second] = kernels::adamw(value, gradient, first, second, numbers);
     (value, State { shape: shape.to_vec(), first, second: Some(second) })
 }
 

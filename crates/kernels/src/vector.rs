@@ -1,0 +1,343 @@
+//! Loops over rows of numbers, compiled for AVX-512, for AVX2 with FMA, and portably; chosen at run time.
+//!
+//! Sums run over sixteen lanes that are added in order at the end, whatever the width of the processor's vectors.
+
+/// Compiles one body for each instruction set. Inside it `F` tells [`fma`] whether a fused multiply-add is cheap.
+macro_rules! vectorized {
+    ($($(#[$doc:meta])* fn $name:ident($($a:ident: $t:ty),* $(,)?) $(-> $r:ty)? $body:block)*) => {$(
+        $(#[$doc])*
+        #[inline]
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) fn $name($($a: $t),*) $(-> $r)? {
+            #[inline(always)]
+            fn body<const F: bool>($($a: $t),*) $(-> $r)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+                fn wide($($a: $t),*) $(-> $r)? { body::<true>($($a),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn narrow($($a: $t),*) $(-> $r)? { body::<true>($($a),*) }
+                if avx512() {
+                    // SAFETY: the processor has every instruction set the function is compiled for.
+                    return unsafe { wide($($a),*) };
+                }
+                if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                    // SAFETY: as above.
+                    return unsafe { narrow($($a),*) };
+                }
+            }
+            body::<{ cfg!(target_arch = "aarch64") }>($($a),*)
+        }
+    )*};
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512dq")
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512vl")
+        && std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("fma")
+}
+
+/// `a * b + c`. Without the instruction `mul_add` calls the C library, which is slow.
+#[inline(always)]
+fn fma<const F: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if F { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `e^x` with a relative error below 2e-7; zero below -86.6 (where it is under 3e-38), infinite where f32 ends.
+///
+/// Splits `x` into `n ln 2 + r` with `|r| <= ln 2 / 2` and takes the Taylor polynomial of degree 7 in `r`.
+#[inline(always)]
+fn exp<const F: bool>(x: f32) -> f32 {
+    // Adding it rounds a small number to an integer, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    // Comparisons that are false for NaN leave it as it is.
+    let y = if x > 89.0 { 89.0 } else { x };
+    let y = if y < -86.6 { -86.6 } else { y };
+    let t = fma::<F>(y, std::f32::consts::LOG2_E, ROUND);
+    let n = t - ROUND;
+    let r = fma::<F>(n, -0.693_145_75, y);
+    let r = fma::<F>(n, -1.428_606_8e-6, r);
+    let mut p = 1.0 / 5040.0;
+    p = fma::<F>(p, r, 1.0 / 720.0);
+    p = fma::<F>(p, r, 1.0 / 120.0);
+    p = fma::<F>(p, r, 1.0 / 24.0);
+    p = fma::<F>(p, r, 1.0 / 6.0);
+    p = fma::<F>(p, r, 0.5);
+    p = fma::<F>(p, r, 1.0);
+    p = fma::<F>(p, r, 1.0);
+    // 2^(n - 1), because 2^n itself would overflow before e^x does.
+    let half_scale = f32::from_bits(t.to_bits().wrapping_add(126) << 23);
+    let result = (p + p) * half_scale;
+    if x < -86.6 { 0.0 } else { result }
+}
+
+/// sqrt(2 / pi), and the coefficient of the cube.
+const GELU_SCALE: f32 = 0.797_884_6;
+const GELU_CUBE: f32 = 0.044_715;
+
+/// The sigmoid of `2 u`, `u = sqrt(2 / pi) (x + 0.044715 x^3)`, and `e^(-2 u)`: tanh GELU is `x` times the first.
+#[inline(always)]
+fn gelu_gate<const F: bool>(x: f32) -> (f32, f32) {
+    let u = GELU_SCALE * x * fma::<F>(GELU_CUBE * x, x, 1.0);
+    let e = exp::<F>(-2.0 * u);
+    (1.0 / (1.0 + e), e)
+}
+
+#[inline(always)]
+fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0f32; 16];
+    let whole = count / 16 * 16;
+    let mut i = 0;
+    while i < whole {
+        for (lane, total) in lanes.iter_mut().enumerate() {
+            *total += term(i + lane);
+        }
+        i += 16;
+    }
+    let mut total: f32 = lanes.iter().sum();
+    while i < count {
+        total += term(i);
+        i += 1;
+    }
+    total
+}
+
+/// The largest number; NaN is passed over (the exponentials that follow bring it back).
+#[inline(always)]
+fn largest(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let chunks = x.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (most, value) in lanes.iter_mut().zip(chunk) {
+            *most = if *value > *most { *value } else { *most };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |most, value| if *value > most { *value } else { most })
+}
+
+/// The numbers of an update of AdamW, rounded to f32 after every product among them.
+#[derive(Clone, Copy)]
+pub(crate) struct AdamwNumbers {
+    /// What the gradient is multiplied by first.
+    pub scale: f32,
+    /// How much of the value weight decay leaves.
+    pub keep: f32,
+    /// Learning rate over the first correction.
+    pub rate: f32,
+    /// Square root of the second correction.
+    pub root: f32,
+    /// Keeps the denominator from zero.
+    pub eps: f32,
+    /// How much stays of the mean of gradients, and how much of the new one comes in.
+    pub first: [f32; 2],
+    /// The same for their squares.
+    pub second: [f32; 2],
+}
+
+vectorized! {
+    /// `y = gelu(u)`, the tanh approximation.
+    fn gelu(u: &[f32], y: &mut [f32]) {
+        for (y, u) in y.iter_mut().zip(u) {
+            *y = *u * gelu_gate::<F>(*u).0;
+        }
+    }
+
+    /// `du = dy gelu'(u)`.
+    fn gelu_backward(u: &[f32], dy: &[f32], du: &mut [f32]) {
+        for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
+            let x = *u;
+            let (gate, e) = gelu_gate::<F>(x);
+            // One less the gate, without cancelling where the gate is close to one.
+            let rest = if e > 1.0 { 1.0 - gate } else { e * gate };
+            let slope = 2.0 * GELU_SCALE * fma::<F>(3.0 * GELU_CUBE * x, x, 1.0);
+            *du = *dy * fma::<F>(x * gate * rest, slope, gate);
+        }
+    }
+
+    /// `a += b`.
+    fn add(a: &mut [f32], b: &[f32]) {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a += *b;
+        }
+    }
+
+    /// The inner product.
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        let b = &b[..a.len()];
+        sum(a.len(), |i| a[i] * b[i])
+    }
+
+    /// Replaces the first `visible` scores by the softmax of `scale` times them, the others by zero; returns the
+    /// logarithm of the softmax's denominator.
+    fn softmax(row: &mut [f32], visible: usize, scale: f32) -> f32 {
+        let (row, hidden) = row.split_at_mut(visible);
+        let most = largest(row) * scale;
+        for value in row.iter_mut() {
+            *value = exp::<F>(fma::<F>(*value, scale, -most));
+        }
+        let total = { let row = &*row; sum(row.len(), |i| row[i]) };
+        let inverse = 1.0 / total;
+        for value in row.iter_mut() {
+            *value *= inverse;
+        }
+        hidden.fill(0.0);
+        most + total.ln()
+    }
+
+    /// From raw scores and the gradient of their softmax: the softmax, and the gradient of the scaled scores' input.
+    /// `log_total` is what [`softmax`] returned, `along` the inner product of softmax and gradient.
+    fn softmax_backward(scores: &mut [f32], gradient: &mut [f32], visible: usize, scale: f32, log_total: f32, along: f32) {
+        let (scores, hidden) = scores.split_at_mut(visible);
+        let (gradient, hidden_gradient) = gradient.split_at_mut(visible);
+        for (p, g) in scores.iter_mut().zip(gradient.iter_mut()) {
+            let weight = exp::<F>(fma::<F>(*p, scale, -log_total));
+            *p = weight;
+            *g = weight * (*g - along) * scale;
+        }
+        hidden.fill(0.0);
+        hidden_gradient.fill(0.0);
+    }
+
+    /// `y = (x - mean) / deviation * gamma + beta`; returns the mean and one over the deviation.
+    fn normalize(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, y: &mut [f32]) -> (f32, f32) {
+        let n = x.len();
+        let mean = sum(n, |i| x[i]) / n as f32;
+        let variance = sum(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
+        let inverse = 1.0 / (variance + epsilon).sqrt();
+        let (y, gamma, beta) = (&mut y[..n], &gamma[..n], &beta[..n]);
+        for i in 0..n {
+            y[i] = fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]);
+        }
+        (mean, inverse)
+    }
+
+    /// Writes `dx`, adds to `dgamma` and `dbeta`.
+    fn normalize_backward(
+        x: &[f32], dy: &[f32], gamma: &[f32], mean: f32, inverse: f32,
+        dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32],
+    ) {
+        let n = x.len();
+        let (dy, gamma, dx) = (&dy[..n], &gamma[..n], &mut dx[..n]);
+        let (dgamma, dbeta) = (&mut dgamma[..n], &mut dbeta[..n]);
+        let level = sum(n, |i| dy[i] * gamma[i]) / n as f32;
+        let tilt = sum(n, |i| dy[i] * gamma[i] * ((x[i] - mean) * inverse)) / n as f32;
+        for i in 0..n {
+            let normal = (x[i] - mean) * inverse;
+            dx[i] = inverse * (dy[i] * gamma[i] - level - normal * tilt);
+            dgamma[i] += dy[i] * normal;
+            dbeta[i] += dy[i];
+        }
+    }
+
+    /// The logarithm of the sum of the exponentials.
+    fn log_sum_exp(x: &[f32]) -> f32 {
+        let most = largest(x);
+        most + sum(x.len(), |i| exp::<F>(x[i] - most)).ln()
+    }
+
+    /// Replaces logits by `weight` times their softmax.
+    fn weighted_softmax(x: &mut [f32], log_total: f32, weight: f32) {
+        for value in x.iter_mut() {
+            *value = exp::<F>(*value - log_total) * weight;
+        }
+    }
+
+    /// One update of AdamW.
+    fn adamw(value: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], by: AdamwNumbers) {
+        let n = value.len();
+        let (gradient, first, second) = (&gradient[..n], &mut first[..n], &mut second[..n]);
+        for i in 0..n {
+            let g = gradient[i] * by.scale;
+            first[i] = first[i] * by.first[0] + g * by.first[1];
+            second[i] = second[i] * by.second[0] + g * g * by.second[1];
+            value[i] = value[i] * by.keep - first[i] * by.rate / (second[i].sqrt() / by.root + by.eps);
+        }
+    }
+
+    /// Hides the keys of other segments.
+    fn hide_other_segments(scores: &mut [f32], segments: &[i32], own: i32) {
+        for (score, segment) in scores.iter_mut().zip(segments) {
+            *score = if *segment == own { *score } else { f32::NEG_INFINITY };
+        }
+    }
+
+    /// `y = e^x`.
+    #[cfg(test)]
+    fn exponentials(x: &[f32], y: &mut [f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = exp::<F>(*x);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grid(from: f32, to: f32) -> Vec<f32> {
+        (0..=200_003).map(|i| from + (to - from) * (i as f32 / 200_003.0)).collect()
+    }
+
+    fn exponential(x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        exponentials(x, &mut y);
+        y
+    }
+
+    #[test]
+    fn the_exponential_is_within_its_stated_error_of_f64() {
+        let x = grid(-86.5, 88.7);
+        for (x, y) in x.iter().zip(exponential(&x)) {
+            let exact = (*x as f64).exp();
+            assert!((y as f64 - exact).abs() <= 2e-7 * exact, "{x}: {y} for {exact}");
+            let portable = exp::<false>(*x);
+            assert!((portable as f64 - exact).abs() <= 2e-7 * exact, "{x}: {portable} for {exact} without FMA");
+        }
+    }
+
+    #[test]
+    fn the_exponential_passes_nan_and_ends_in_zero_and_infinity() {
+        let y = exponential(&[f32::NAN, f32::INFINITY, 89.0, f32::NEG_INFINITY, -87.0, 0.0, -f32::NAN]);
+        assert!(y[0].is_nan() && y[6].is_nan());
+        assert_eq!(y[1..6], [f32::INFINITY, f32::INFINITY, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn gelu_and_its_slope_agree_with_f64() {
+        let x = grid(-12.0, 12.0);
+        let (mut y, mut slope) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        gelu(&x, &mut y);
+        gelu_backward(&x, &vec![1.0; x.len()], &mut slope);
+        let scale = (2.0 / std::f64::consts::PI).sqrt();
+        for i in 0..x.len() {
+            let v = x[i] as f64;
+            let t = (scale * (v + 0.044715 * v * v * v)).tanh();
+            let exact = 0.5 * v * (1.0 + t);
+            assert!((y[i] as f64 - exact).abs() <= 4e-7 * v.abs().max(1.0), "{v}: {} for {exact}", y[i]);
+            let exact = 0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * scale * (1.0 + 3.0 * 0.044715 * v * v);
+            assert!((slope[i] as f64 - exact).abs() <= 1e-6, "{v}: slope {} for {exact}", slope[i]);
+        }
+        let mut y = [0.0; 2];
+        gelu(&[f32::NAN, f32::INFINITY], &mut y);
+        assert!(y[0].is_nan() && y[1] == f32::INFINITY);
+    }
+
+    #[test]
+    fn a_softmax_row_sums_to_one_and_a_nan_takes_it_all() {
+        for n in [1, 2, 15, 16, 17, 101] {
+            let mut row: Vec<f32> = (0..n + 3).map(|i| (i as f32 * 1.7).sin() * 9.0).collect();
+            softmax(&mut row, n, 0.5);
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            assert_eq!(row[n..], [0.0; 3]);
+            row[n / 2] = f32::NAN;
+            softmax(&mut row, n, 0.5);
+            assert!(row[..n].iter().all(|value| value.is_nan()));
+        }
+    }
+}
