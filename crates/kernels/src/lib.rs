@@ -10,7 +10,7 @@
 //! `unsafe` stands in two files: `matrix` (views that are disjoint by construction, and the call of the `gemm`
 //! crate) and `vector` (calling a function compiled for instructions that were detected first).
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![recursion_limit = "256"]
 // Burn 0.22 deprecates its ndarray backend in favour of flex; it stays the fallback of this project.
 #![allow(deprecated)]
@@ -21,9 +21,11 @@ pub mod cross_entropy;
 mod host;
 pub mod layer_norm;
 pub mod linear;
+#[allow(unsafe_code)]
 mod matrix;
 #[cfg(test)]
 mod oracle;
+#[allow(unsafe_code)]
 mod vector;
 
 pub use adamw::{AdamwStep, adamw};
