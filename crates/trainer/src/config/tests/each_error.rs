@@ -260,8 +260,8 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
         (
             "max_steps = 100",
             "max_steps = 100\ndevice = \"wgpu0\"",
-            "x.toml:13:10: error: `train.device` is \"wgpu0\", expected auto, wgpu, wgpu:N (adapter N), ndarray, flex, \
-             cuda or vulkan; hint: did you mean \"wgpu\"?",
+            "x.toml:13:10: error: `train.device` is \"wgpu0\", expected auto, wgpu, wgpu:N (adapter N), ndarray, flex or \
+             cuda; hint: did you mean \"wgpu\"?",
         ),
         (
             "warmup_steps = 10",
