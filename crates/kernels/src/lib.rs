@@ -25,6 +25,7 @@ pub mod linear;
 mod matrix;
 #[cfg(test)]
 mod oracle;
+mod precision;
 #[allow(unsafe_code)]
 mod vector;
 
@@ -34,3 +35,4 @@ pub use cross_entropy::cross_entropy_sum;
 pub use host::covers;
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_gelu};
+pub use precision::Precision;
