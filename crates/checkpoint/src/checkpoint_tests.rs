@@ -20,6 +20,7 @@ pub(crate) fn contents(number: u32) -> Contents {
         tokens_seen: 512 * u64::from(number),
         best: None,
         elapsed_seconds: 0.1,
+        loss_scale: serde_json::Value::Null,
         seed: 1,
         data_hash: String::new(),
         tokenizer_hash: String::new(),

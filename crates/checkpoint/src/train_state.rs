@@ -66,6 +66,9 @@ pub struct TrainState {
     /// Time spent training, over all resumed parts.
     #[serde(with = "exact")]
     pub elapsed_seconds: f64,
+    /// The loss scale of an f16 run; null for others.
+    #[serde(default)]
+    pub loss_scale: Value,
     /// The seed that all randomness is keyed by.
     pub seed: u64,
     /// What tells the training data from other data.
@@ -222,6 +225,7 @@ mod tests {
             tokens_seen: u64::MAX,
             best: Some(Best { step: 250, metric: 1.9 }),
             elapsed_seconds: 12.5,
+            loss_scale: serde_json::Value::Null,
             seed: 1337,
             data_hash: "d".into(),
             tokenizer_hash: "t".into(),

@@ -80,9 +80,22 @@ fn composed(
     [value, first, second]
 }
 
+/// The sum of the squares, `[1]`: NaN or infinite if any number is.
+///
+/// # Shapes
+/// - `values`: `[n]`, outside autodiff
+pub fn sum_of_squares(values: Tensor<1>) -> Tensor<1> {
+    if covers(&values) && !values.device().is_autodiff() {
+        return Tensor::from_dispatch(<Dispatch as AdamwOps>::sum_of_squares(values.into_dispatch()));
+    }
+    // A product: `powi` is a call of the C library's `pow` for every number.
+    (values.clone() * values).sum()
+}
+
 /// The operation on backends; nothing to differentiate.
 #[backend_extension(Flex, NdArray)]
 pub(crate) trait AdamwOps: Backend {
+    fn sum_of_squares(values: FloatTensor<Self>) -> FloatTensor<Self>;
     fn adamw(
         value: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -93,6 +106,13 @@ pub(crate) trait AdamwOps: Backend {
 }
 
 on_host_backends!(AdamwOps {
+    fn sum_of_squares(values: FloatTensor<Self>) -> FloatTensor<Self> {
+        let values = Self::floats(&values);
+        // Pieces of one length, added in order: the same for every number of threads.
+        let sums: Vec<f64> = values.par_chunks(PIECE).map(|piece| vector::squares(piece) as f64).collect();
+        Self::tensor(vec![sums.iter().sum::<f64>() as f32], vec![1])
+    }
+
     fn adamw(
         value: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -164,6 +184,23 @@ mod tests {
                 for (a, b) in ours.iter().zip(theirs) {
                     assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} for {b} of {length}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_sum_of_squares_is_that_in_f64_and_passes_nan() {
+        for device in devices() {
+            for length in [1, 17, 40_001] {
+                let mut values = random(&[length], 8).values;
+                let exact: f64 = values.iter().map(|value| *value as f64 * *value as f64).sum();
+                let sum = |values: &[f32]| {
+                    let values = TensorData::new(values.to_vec(), [length]);
+                    sum_of_squares(Tensor::<1>::from_data(values, &device)).into_scalar::<f64>()
+                };
+                assert!((sum(&values) - exact).abs() <= 1e-6 * exact);
+                values[length / 2] = f32::NAN;
+                assert!(sum(&values).is_nan());
             }
         }
     }

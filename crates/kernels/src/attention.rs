@@ -1,7 +1,10 @@
-//! Causal self-attention on packed queries, keys and values.
+//! Self-attention on packed queries, keys and values.
 
+use crate::Precision;
+use crate::dropout::{Dropout, RowMask, factors};
 use crate::host::{Host, covers, on_host_backends};
-use crate::matrix::{Matrix, MatrixMut, product};
+use crate::product::{Matrix, MatrixMut, Shared, Start, buffer, prepared, product, written};
+use crate::rounding::rounded;
 use crate::vector;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -10,95 +13,150 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Bool, Int, Tensor, activation::softmax};
 use rayon::prelude::*;
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Queries whose scores exist at one time, for each thread.
-const QUERIES: usize = 64;
+const QUERIES: usize = 32;
 
-/// Attends each position to itself and to earlier positions, of its own segment where `segments` are given.
+/// Which positions attend to which, and how.
+#[derive(Clone, Debug)]
+pub struct AttentionOptions {
+    /// Heads; divides `d_model`.
+    pub n_head: usize,
+    /// Whether a position attends only to itself and to earlier ones.
+    pub causal: bool,
+    /// Each position attends only to its own segment, `[batch, seq]`; none: each row is one segment. Padding is a
+    /// segment like any other, so that no position attends to nothing.
+    pub segments: Option<Tensor<2, Int>>,
+    /// Dropout of the attention weights; its mask's places in a row are `(head * seq + query) * seq + key`.
+    pub dropout: Option<Dropout>,
+    /// Format of the products' operands; softmax and sums are f32.
+    pub precision: Precision,
+}
+
+impl AttentionOptions {
+    /// Causal attention in f32, without segments and dropout.
+    pub fn causal(n_head: usize) -> Self {
+        Self { n_head, causal: true, segments: None, dropout: None, precision: Precision::F32 }
+    }
+}
+
+/// Attends each position to those that `options` let it see.
 ///
-/// Scores exist for 64 queries of one head at a time, forward and backward, so that memory grows linearly with `seq`.
+/// Scores exist for 32 queries of one head at a time, forward and backward, so that memory grows linearly with `seq`.
+/// Keys that none of those queries sees are passed over.
 ///
 /// # Shapes
 /// - `qkv`: `[batch, seq, 3 * d_model]`, queries, keys and values side by side, each the heads side by side
-/// - `segments`: `[batch, seq]`
 /// - returns `[batch, seq, d_model]`
 ///
 /// # Panics
-/// If `n_head` does not divide `d_model`.
+/// If `n_head` does not divide `d_model`, or the segments have another shape.
 ///
 /// Source: Vaswani et al. 2017, section 3.2.1; the backward pass from one number a row as in Dao et al. 2022,
 /// section 3.1 and appendix B.
-pub fn causal_attention(qkv: Tensor<3>, n_head: usize, segments: Option<Tensor<2, Int>>) -> Tensor<3> {
+pub fn attention(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
     let [batch, seq, width] = qkv.dims();
+    let n_head = options.n_head;
     assert!(n_head > 0 && width % (3 * n_head) == 0, "{n_head} heads do not divide a width of {width} / 3");
-    if !covers(&qkv) {
-        return composed(qkv, n_head, segments);
+    if let Some(segments) = &options.segments {
+        assert_eq!(segments.dims(), [batch, seq], "a segment for each position");
     }
+    if !covers(&qkv) {
+        return composed(qkv, options);
+    }
+    let AttentionOptions { causal, segments, dropout, precision, .. } = options;
+    let dropout = dropout.filter(|dropout| dropout.probability > 0.0);
+    let rule = Rule { n_head, causal, dropout, precision };
     let qkv = qkv.into_dispatch();
     Tensor::from_dispatch(match segments {
-        None => <Dispatch as AttentionOps>::causal(qkv, n_head),
-        Some(segments) => {
-            assert_eq!(segments.dims(), [batch, seq], "a segment for each position");
-            <Dispatch as AttentionOps>::causal_in_segments(qkv, segments.into_dispatch(), n_head)
-        }
+        None => <Dispatch as AttentionOps>::attend(qkv, rule),
+        Some(segments) => <Dispatch as AttentionOps>::attend_in_segments(qkv, segments.into_dispatch(), rule),
     })
 }
 
 /// The same in Burn's operations, which keep every score for the backward pass.
-fn composed(qkv: Tensor<3>, n_head: usize, segments: Option<Tensor<2, Int>>) -> Tensor<3> {
+fn composed(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
+    let AttentionOptions { n_head, causal, segments, dropout, precision } = options;
     let [batch, seq, width] = qkv.dims();
     let d_model = width / 3;
     let d_head = d_model / n_head;
+    let device = qkv.device();
     let part =
         |i: usize| qkv.clone().narrow(2, i * d_model, d_model).reshape([batch, seq, n_head, d_head]).swap_dims(1, 2);
-    let causal = Tensor::<2, Bool>::tril_mask([seq, seq], 0, &qkv.device()).reshape([1, 1, seq, seq]);
-    let hidden = match segments {
-        None => causal,
-        Some(segments) => {
-            let of_query: Tensor<4, Int> = segments.clone().reshape([batch, 1, seq, 1]).expand([batch, 1, seq, seq]);
-            let of_key: Tensor<4, Int> = segments.reshape([batch, 1, 1, seq]).expand([batch, 1, seq, seq]);
-            of_query.not_equal(of_key).bool_or(causal.expand([batch, 1, seq, seq]))
-        }
+    let mut hidden: Option<Tensor<4, Bool>> = causal.then(|| {
+        Tensor::<2, Bool>::tril_mask([seq, seq], 0, &device).reshape([1, 1, seq, seq]).expand([batch, 1, seq, seq])
+    });
+    if let Some(segments) = segments {
+        let of_query: Tensor<4, Int> = segments.clone().reshape([batch, 1, seq, 1]).expand([batch, 1, seq, seq]);
+        let of_key: Tensor<4, Int> = segments.reshape([batch, 1, 1, seq]).expand([batch, 1, seq, seq]);
+        let elsewhere = of_query.not_equal(of_key);
+        hidden = Some(match hidden {
+            Some(hidden) => elsewhere.bool_or(hidden),
+            None => elsewhere,
+        });
+    }
+    let scores = rounded(part(0), part(1).swap_dims(2, 3), precision, |q, k| q.matmul(k)); // [batch, n_head, seq, seq]
+    let scores = scores * (d_head as f64).powf(-0.5);
+    let scores = match hidden {
+        // A finite value: a score of minus infinity has no gradient on some devices.
+        Some(hidden) => scores.mask_fill(hidden, -1e9),
+        None => scores,
     };
-    let scores = (part(0) * (d_head as f64).powf(-0.5)).matmul(part(1).swap_dims(2, 3)); // [batch, n_head, seq, seq]
-    let weights = softmax(scores.mask_fill(hidden, -1e9), 3);
-    weights.matmul(part(2)).swap_dims(1, 2).reshape([batch, seq, d_model])
+    let weights = softmax(scores, 3);
+    let weights = match dropout {
+        Some(dropout) => weights * factors([batch, n_head, seq, seq], dropout, &device),
+        None => weights,
+    };
+    let y = rounded(weights, part(2), precision, |weights, v| weights.matmul(v)); // [batch, n_head, seq, d_head]
+    y.swap_dims(1, 2).reshape([batch, seq, d_model])
+}
+
+/// [`AttentionOptions`] without tensors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    n_head: usize,
+    causal: bool,
+    dropout: Option<Dropout>,
+    precision: Precision,
 }
 
 /// The operation on backends.
 #[backend_extension(Flex, NdArray, Autodiff)]
 pub(crate) trait AttentionOps: Backend {
-    fn causal(qkv: FloatTensor<Self>, n_head: usize) -> FloatTensor<Self>;
-    fn causal_in_segments(qkv: FloatTensor<Self>, segments: IntTensor<Self>, n_head: usize) -> FloatTensor<Self>;
+    fn attend(qkv: FloatTensor<Self>, rule: Rule) -> FloatTensor<Self>;
+    fn attend_in_segments(qkv: FloatTensor<Self>, segments: IntTensor<Self>, rule: Rule) -> FloatTensor<Self>;
 }
 
 on_host_backends!(AttentionOps {
-    fn causal(qkv: FloatTensor<Self>, n_head: usize) -> FloatTensor<Self> {
-        forward::<Self>(&qkv, None, n_head).0
+    fn attend(qkv: FloatTensor<Self>, rule: Rule) -> FloatTensor<Self> {
+        forward::<Self>(&qkv, None, rule).0
     }
-    fn causal_in_segments(qkv: FloatTensor<Self>, segments: IntTensor<Self>, n_head: usize) -> FloatTensor<Self> {
-        forward::<Self>(&qkv, Some(&segments), n_head).0
+    fn attend_in_segments(qkv: FloatTensor<Self>, segments: IntTensor<Self>, rule: Rule) -> FloatTensor<Self> {
+        forward::<Self>(&qkv, Some(&segments), rule).0
     }
 });
 
 impl<B: Host, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
-    fn causal(qkv: FloatTensor<Self>, n_head: usize) -> FloatTensor<Self> {
-        tracked::<B, C>(qkv, None, n_head)
+    fn attend(qkv: FloatTensor<Self>, rule: Rule) -> FloatTensor<Self> {
+        tracked::<B, C>(qkv, None, rule)
     }
-    fn causal_in_segments(qkv: FloatTensor<Self>, segments: IntTensor<Self>, n_head: usize) -> FloatTensor<Self> {
-        tracked::<B, C>(qkv, Some(segments), n_head)
+    fn attend_in_segments(qkv: FloatTensor<Self>, segments: IntTensor<Self>, rule: Rule) -> FloatTensor<Self> {
+        tracked::<B, C>(qkv, Some(segments), rule)
     }
 }
 
 fn tracked<B: Host, C: CheckpointStrategy>(
     qkv: FloatTensor<Autodiff<B, C>>,
     segments: Option<IntTensor<B>>,
-    n_head: usize,
+    rule: Rule,
 ) -> FloatTensor<Autodiff<B, C>> {
     let (qkv, of_qkv) = qkv.into_parts();
-    let (y, log_totals) = forward::<B>(&qkv, segments.as_ref(), n_head);
+    let (y, log_totals) = forward::<B>(&qkv, segments.as_ref(), rule);
     match Backward::<B, 1>::prepare::<C>(AttentionBackward, [of_qkv]).compute_bound().stateful() {
-        OpsKind::Tracked(node) => node.finish((qkv, segments, y.clone(), log_totals, n_head), y),
+        OpsKind::Tracked(node) => node.finish((qkv, segments, y.clone(), log_totals, rule), y),
         OpsKind::UnTracked(node) => node.finish(y),
     }
 }
@@ -107,12 +165,12 @@ fn tracked<B: Host, C: CheckpointStrategy>(
 fn forward<B: Host>(
     qkv: &FloatTensor<B>,
     segments: Option<&IntTensor<B>>,
-    n_head: usize,
+    rule: Rule,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let shape = Shape::of::<B>(qkv, n_head);
+    let shape = Shape::of::<B>(qkv, rule);
     let segments = segments.map(|segments| B::ids(segments));
     let (y, log_totals) = forward_heads(&B::floats(qkv), segments.as_deref(), shape);
-    let Shape { batch, seq, n_head, d_head } = shape;
+    let Shape { batch, seq, n_head, d_head, .. } = shape;
     (B::tensor(y, vec![batch, seq, n_head * d_head]), B::tensor(log_totals, vec![batch, n_head, seq]))
 }
 
@@ -120,17 +178,17 @@ fn forward<B: Host>(
 struct AttentionBackward;
 
 impl<B: Host> Backward<B, 1> for AttentionBackward {
-    /// Input, segments, output, denominators, heads.
-    type State = (FloatTensor<B>, Option<IntTensor<B>>, FloatTensor<B>, FloatTensor<B>, usize);
+    /// Input, segments, output, denominators, rule.
+    type State = (FloatTensor<B>, Option<IntTensor<B>>, FloatTensor<B>, FloatTensor<B>, Rule);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [of_qkv] = ops.parents;
         let dy = grads.consume::<B>(&ops.node);
-        let (qkv, segments, y, log_totals, n_head) = ops.state;
+        let (qkv, segments, y, log_totals, rule) = ops.state;
         let Some(of_qkv) = of_qkv else { return };
         let segments = segments.as_ref().map(|segments| B::ids(segments));
         let saved = Saved { y: &B::floats(&y), log_totals: &B::floats(&log_totals), dy: &B::floats(&dy) };
-        let shape = Shape::of::<B>(&qkv, n_head);
+        let shape = Shape::of::<B>(&qkv, rule);
         let gradient = backward_heads(&B::floats(&qkv), segments.as_deref(), saved, shape);
         grads.register::<B>(of_qkv.id, B::tensor(gradient, B::shape(&qkv)));
     }
@@ -142,12 +200,14 @@ struct Shape {
     seq: usize,
     n_head: usize,
     d_head: usize,
+    rule: Rule,
 }
 
 impl Shape {
-    fn of<B: Host>(qkv: &FloatTensor<B>, n_head: usize) -> Self {
+    fn of<B: Host>(qkv: &FloatTensor<B>, rule: Rule) -> Self {
         let sides = B::shape(qkv);
-        Self { batch: sides[0], seq: sides[1], n_head, d_head: sides[2] / 3 / n_head }
+        let n_head = rule.n_head;
+        Self { batch: sides[0], seq: sides[1], n_head, d_head: sides[2] / 3 / n_head, rule }
     }
 
     fn d_model(&self) -> usize {
@@ -168,51 +228,130 @@ impl Shape {
         Matrix::strided(&values[column * self.d_head..], self.seq, self.d_head, width)
     }
 
-    /// Blocks of queries; a block sees the keys before its end.
-    fn blocks(&self) -> impl DoubleEndedIterator<Item = std::ops::Range<usize>> {
+    /// Blocks of queries.
+    fn blocks(&self) -> impl DoubleEndedIterator<Item = Range<usize>> {
         let seq = self.seq;
         (0..seq.div_ceil(QUERIES)).map(move |block| block * QUERIES..((block + 1) * QUERIES).min(seq))
     }
 
-    /// Scratch for the scores of one block.
-    fn scores(&self) -> Vec<f32> {
-        vec![0.0; QUERIES.min(self.seq) * self.seq]
+    /// Memory for the scores of one block.
+    fn scores(&self) -> usize {
+        QUERIES.min(self.seq) * self.seq
     }
+}
+
+/// First and last position of each segment.
+type Ends = HashMap<i32, (usize, usize)>;
+
+/// The keys that matter to queries of one element of the batch.
+struct Visible<'a> {
+    shape: Shape,
+    /// Of each position, and the first and last position of each.
+    segments: Option<(&'a [i32], Ends)>,
+}
+
+impl<'a> Visible<'a> {
+    fn new(shape: Shape, segments: Option<&'a [i32]>) -> Self {
+        let segments = segments.map(|segments| {
+            let mut ends = Ends::new();
+            for (position, segment) in segments.iter().enumerate() {
+                ends.entry(*segment).and_modify(|ends| ends.1 = position).or_insert((position, position));
+            }
+            (segments, ends)
+        });
+        Self { shape, segments }
+    }
+
+    /// Keys of which each query of the block may see some, and none of which others are seen; starts at a multiple of
+    /// `step`.
+    fn keys(&self, block: &Range<usize>, step: usize) -> Range<usize> {
+        let (mut first, mut last) = (0, self.shape.seq);
+        if let Some((segments, ends)) = &self.segments {
+            let of_block = || segments[block.clone()].iter().map(|segment| ends[segment]);
+            first = of_block().map(|ends| ends.0).min().unwrap_or(0) / step * step;
+            last = of_block().map(|ends| ends.1 + 1).max().unwrap_or(0);
+        }
+        first..if self.shape.rule.causal { block.end.min(last) } else { last }
+    }
+
+    /// Replaces scores of `keys` that `query` must not see by minus infinity; returns how many it may see at most.
+    fn hide(&self, scores: &mut [f32], query: usize, keys: &Range<usize>) -> usize {
+        let visible = if self.shape.rule.causal { (query + 1).min(keys.end) } else { keys.end } - keys.start;
+        if let Some((segments, _)) = &self.segments {
+            let of_keys = &segments[keys.start..keys.start + visible];
+            vector::hide_other_segments(&mut scores[..visible], of_keys, segments[query]);
+        }
+        visible
+    }
+}
+
+/// What one thread needs to work on a head.
+#[derive(Default)]
+struct Workspace {
+    weights: Vec<MaybeUninit<f32>>,
+    slopes: Vec<MaybeUninit<f32>>,
+    keys: Vec<MaybeUninit<f32>>,
+    values: Vec<MaybeUninit<f32>>,
+}
+
+/// `a b` for some of the columns of `b`, in memory for it.
+fn scores<'a>(
+    memory: &'a mut Vec<MaybeUninit<f32>>,
+    most: usize,
+    a: Matrix,
+    b: &Shared,
+    columns: &Range<usize>,
+    queries: usize,
+) -> &'a mut [f32] {
+    if memory.len() < most {
+        *memory = buffer(most);
+    }
+    let memory = &mut memory[..queries * columns.len()];
+    b.columns(columns.clone()).product(&mut MatrixMut::uninit(memory, queries, columns.len()), Start::Zero, a);
+    // SAFETY: a product that starts from zero writes every number.
+    unsafe { crate::product::written_slice(memory) }
 }
 
 /// - `qkv`: `[batch, seq, 3 * d_model]`; returns `[batch, seq, d_model]` and `[batch, n_head, seq]`
 fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f32>, Vec<f32>) {
-    let Shape { batch, seq, n_head, d_head } = shape;
+    let Shape { batch, seq, n_head, d_head, rule } = shape;
     let d_model = shape.d_model();
-    let mut y = vec![0.0; batch * seq * d_model];
+    let mut y = buffer(batch * seq * d_model);
     let mut log_totals = vec![0.0; batch * n_head * seq];
     // A head's columns of the output are a view of their own, so that heads can be written at the same time.
-    let heads: Vec<MatrixMut> =
-        y.chunks_exact_mut(seq * d_model).flat_map(|y| MatrixMut::new(y, seq, d_model).column_pieces(d_head)).collect();
+    let heads: Vec<MatrixMut> = y
+        .chunks_exact_mut(seq * d_model)
+        .flat_map(|y| MatrixMut::uninit(y, seq, d_model).column_pieces(d_head))
+        .collect();
+    let visible: Vec<Visible> = (0..batch)
+        .map(|element| Visible::new(shape, segments.map(|segments| shape.element(segments, element, 1))))
+        .collect();
     let tasks = heads.into_par_iter().zip(log_totals.par_chunks_mut(seq)).enumerate().with_max_len(1);
-    tasks.for_each_init(
-        || shape.scores(),
-        |scores, (task, (mut y, log_totals))| {
-            let (element, head) = (task / n_head, task % n_head);
-            let qkv = shape.element(qkv, element, 3 * d_model);
-            let segments = segments.map(|segments| shape.element(segments, element, 1));
-            let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
-            for block in shape.blocks() {
-                let (queries, keys) = (block.len(), block.end);
-                let scores = &mut scores[..queries * keys];
-                let q = q.rows(block.clone());
-                product(&mut MatrixMut::new(scores, queries, keys), false, q, k.rows(0..keys).t());
-                for (row, query) in scores.chunks_exact_mut(keys).zip(block.clone()) {
-                    if let Some(segments) = segments {
-                        vector::hide_other_segments(&mut row[..=query], segments, segments[query]);
-                    }
-                    log_totals[query] = vector::softmax(row, query + 1, shape.scale());
+    tasks.for_each_init(Workspace::default, |workspace, (task, (mut y, log_totals))| {
+        let (element, head) = (task / n_head, task % n_head);
+        let visible = &visible[element];
+        let qkv = shape.element(qkv, element, 3 * d_model);
+        let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
+        let k = prepared(k.t(), rule.precision, &mut workspace.keys);
+        let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
+        for block in shape.blocks() {
+            let keys = visible.keys(&block, k.column_step());
+            let q = q.rows(block.clone());
+            let weights = scores(&mut workspace.weights, shape.scores(), q, &k, &keys, block.len());
+            for (row, query) in weights.chunks_exact_mut(keys.len()).zip(block.clone()) {
+                let seen = visible.hide(row, query, &keys);
+                log_totals[query] = vector::softmax(row, seen, shape.scale());
+                if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
+                    let first = ((head * seq + query) * seq + keys.start) as u32;
+                    vector::drop_in_place(&mut row[..seen], first, hash, threshold, scale);
                 }
-                product(&mut y.rows(block), false, Matrix::new(scores, queries, keys), v.rows(0..keys));
             }
-        },
-    );
-    (y, log_totals)
+            let weights = Matrix::new(weights, block.len(), keys.len());
+            product(&mut y.rows(block), Start::Zero, weights, v.rows(keys), rule.precision);
+        }
+    });
+    // SAFETY: the heads' blocks cover every number, and their products start from zero, which writes all they cover.
+    (unsafe { written(y) }, log_totals)
 }
 
 /// What the backward pass needs besides the input: the output, its gradient, and the softmax's denominators.
@@ -224,57 +363,79 @@ struct Saved<'a> {
 
 /// The gradient of `qkv`, `[batch, seq, 3 * d_model]`.
 fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved, shape: Shape) -> Vec<f32> {
-    let Shape { batch, seq, n_head, d_head } = shape;
+    let Shape { batch, seq, n_head, d_head, rule } = shape;
     let d_model = shape.d_model();
-    let mut gradient = vec![0.0; batch * seq * 3 * d_model];
+    let mut gradient = buffer(batch * seq * 3 * d_model);
     let mut tasks: Vec<[MatrixMut; 3]> = Vec::with_capacity(batch * n_head);
     for gradient in gradient.chunks_exact_mut(seq * 3 * d_model) {
-        let (q, kv) = MatrixMut::new(gradient, seq, 3 * d_model).split_cols(d_model);
+        let (q, kv) = MatrixMut::uninit(gradient, seq, 3 * d_model).split_cols(d_model);
         let (k, v) = kv.split_cols(d_model);
         let heads = q.column_pieces(d_head).into_iter().zip(k.column_pieces(d_head)).zip(v.column_pieces(d_head));
         tasks.extend(heads.map(|((q, k), v)| [q, k, v]));
     }
+    let visible: Vec<Visible> = (0..batch)
+        .map(|element| Visible::new(shape, segments.map(|segments| shape.element(segments, element, 1))))
+        .collect();
     tasks.into_par_iter().enumerate().with_max_len(1).for_each_init(
-        || (shape.scores(), shape.scores()),
-        |(weights, slopes), (task, [mut dq, mut dk, mut dv])| {
+        Workspace::default,
+        |workspace, (task, [mut dq, mut dk, mut dv])| {
             let (element, head) = (task / n_head, task % n_head);
+            let visible = &visible[element];
             let qkv = shape.element(qkv, element, 3 * d_model);
-            let segments = segments.map(|segments| shape.element(segments, element, 1));
             let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
             let (y, dy) = (shape.element(saved.y, element, d_model), shape.element(saved.dy, element, d_model));
             let log_totals = &saved.log_totals[task * seq..(task + 1) * seq];
             let d_output = shape.head(dy, head, d_model);
-            // The last block comes first: it sees every key, so it sets what the others add to.
+            let Workspace { weights, slopes, keys, values } = workspace;
+            let k_turned = prepared(k.t(), rule.precision, keys);
+            let v_turned = prepared(v.t(), rule.precision, values);
+            let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
+            // Without segments the last block sees every key: coming first, it sets what the others add to.
+            let mut start = Start::Zero;
             for block in shape.blocks().rev() {
-                let (queries, keys) = (block.len(), block.end);
-                let add = keys < seq;
+                let keys = visible.keys(&block, k_turned.column_step());
+                if keys.len() < seq && matches!(start, Start::Zero) {
+                    dk.clear();
+                    dv.clear();
+                    start = Start::Itself;
+                }
                 let (q, d_output) = (q.rows(block.clone()), d_output.rows(block.clone()));
-                let (weights, slopes) = (&mut weights[..queries * keys], &mut slopes[..queries * keys]);
-                product(&mut MatrixMut::new(weights, queries, keys), false, q, k.rows(0..keys).t());
-                product(&mut MatrixMut::new(slopes, queries, keys), false, d_output, v.rows(0..keys).t());
-                let rows = weights.chunks_exact_mut(keys).zip(slopes.chunks_exact_mut(keys)).zip(block.clone());
-                for ((weights, slopes), query) in rows {
-                    if let Some(segments) = segments {
-                        vector::hide_other_segments(&mut weights[..=query], segments, segments[query]);
+                let weights = scores(weights, shape.scores(), q, &k_turned, &keys, block.len());
+                let slopes = scores(slopes, shape.scores(), d_output, &v_turned, &keys, block.len());
+                let rows = weights.chunks_exact_mut(keys.len()).zip(slopes.chunks_exact_mut(keys.len()));
+                for ((weights, slopes), query) in rows.zip(block.clone()) {
+                    let seen = visible.hide(weights, query, &keys);
+                    let first = ((head * seq + query) * seq + keys.start) as u32;
+                    if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
+                        vector::drop_in_place(&mut slopes[..seen], first, hash, threshold, scale);
                     }
                     let at = query * d_model + head * d_head;
                     let along = vector::dot(&dy[at..at + d_head], &y[at..at + d_head]);
-                    vector::softmax_backward(weights, slopes, query + 1, shape.scale(), log_totals[query], along);
+                    vector::softmax_backward(weights, slopes, seen, shape.scale(), log_totals[query], along);
+                    if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
+                        vector::drop_in_place(&mut weights[..seen], first, hash, threshold, scale);
+                    }
                 }
-                let (weights, slopes) = (Matrix::new(weights, queries, keys), Matrix::new(slopes, queries, keys));
-                product(&mut dq.rows(block), false, slopes, k.rows(0..keys));
-                product(&mut dk.rows(0..keys), add, slopes.t(), q);
-                product(&mut dv.rows(0..keys), add, weights.t(), d_output);
+                let queries = block.len();
+                let (weights, slopes) =
+                    (Matrix::new(weights, queries, keys.len()), Matrix::new(slopes, queries, keys.len()));
+                product(&mut dq.rows(block), Start::Zero, slopes, k.rows(keys.clone()), rule.precision);
+                product(&mut dk.rows(keys.clone()), start, slopes.t(), q, rule.precision);
+                product(&mut dv.rows(keys), start, weights.t(), d_output, rule.precision);
+                start = Start::Itself;
             }
         },
     );
-    gradient
+    // SAFETY: the blocks cover all of the queries' columns, whose products start from zero; of the keys' and values'
+    // the first block either covers all, starting from zero, or they have been cleared.
+    unsafe { written(gradient) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::{Values, assert_agree, assert_same_bits, assert_spreads_nan, random};
+    use crate::DropoutKey;
+    use crate::oracle::{Values, assert_agree_within, assert_same_bits, assert_spreads_nan, random};
     use burn::tensor::TensorData;
 
     /// Batch, positions, heads, width of a head.
@@ -293,37 +454,53 @@ mod tests {
         Tensor::from_data(TensorData::new(ids, [batch, seq]), &qkv.device())
     }
 
+    /// Causal or not, in segments or not, with dropout or not.
+    fn cases() -> impl Iterator<Item = [bool; 3]> {
+        (0..8).map(|case| [0, 1, 2].map(|bit| case >> bit & 1 == 1))
+    }
+
     fn run(
-        attend: impl Fn(Tensor<3>, usize, Option<Tensor<2, Int>>) -> Tensor<3> + Sync,
+        attend: impl Fn(Tensor<3>, AttentionOptions) -> Tensor<3> + Sync,
         n_head: usize,
-        packed: bool,
+        [causal, packed, dropped]: [bool; 3],
+        precision: Precision,
     ) -> impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1> + Sync {
+        let key = DropoutKey { seed: 5, step: 6, site: 7, first_row: 8 };
+        let dropout = dropped.then_some(Dropout { probability: 0.3, key });
         move |x, of| {
             let qkv = of[0].view::<3>(x, 0);
             let segments = packed.then(|| segments(&qkv));
-            attend(qkv, n_head, segments).reshape([-1])
+            attend(qkv, AttentionOptions { n_head, causal, segments, dropout, precision }).reshape([-1])
         }
     }
 
     #[test]
-    fn attention_equals_the_composed_operations_with_and_without_segments() {
+    fn attention_equals_the_composed_operations_with_and_without_segments_and_dropout() {
         for shape in SHAPES {
-            for packed in [false, true] {
-                assert_agree(&inputs(shape), run(causal_attention, shape[2], packed), run(composed, shape[2], packed));
+            for case in cases() {
+                for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+                    let (ours, theirs) =
+                        (run(attention, shape[2], case, precision), run(composed, shape[2], case, precision));
+                    assert_agree_within(tolerance, &inputs(shape), ours, theirs);
+                }
             }
         }
     }
 
     #[test]
     fn attention_gives_the_same_bits_for_every_number_of_threads() {
-        for packed in [false, true] {
-            assert_same_bits(&inputs([2, 131, 3, 11]), run(causal_attention, 3, packed));
+        for case in cases() {
+            for precision in [Precision::F32, Precision::Bf16] {
+                assert_same_bits(&inputs([2, 131, 3, 11]), run(attention, 3, case, precision));
+            }
         }
     }
 
     #[test]
     fn attention_passes_nan_and_infinity() {
-        assert_spreads_nan(&inputs([1, 70, 1, 5]), run(causal_attention, 1, false));
+        for case in cases() {
+            assert_spreads_nan(&inputs([1, 70, 1, 5]), run(attention, 1, case, Precision::F32));
+        }
     }
 
     #[test]
@@ -333,9 +510,39 @@ mod tests {
                 let mut values: Vec<f32> = (0..70 * 6).map(|i| (i as f32).sin()).collect();
                 values[69 * 6..].fill(last);
                 let qkv = Tensor::<3>::from_data(TensorData::new(values, [1, 70, 6]), &device);
-                causal_attention(qkv, 1, None).narrow(1, 0, 69).into_data()
+                attention(qkv, AttentionOptions::causal(1)).narrow(1, 0, 69).into_data()
             };
             assert_eq!(attend(0.5), attend(-3.0));
+        }
+    }
+
+    #[test]
+    fn a_packed_row_attends_as_each_of_its_segments_alone() {
+        for device in crate::oracle::devices() {
+            for causal in [false, true] {
+                let values: Vec<f32> = (0..150 * 6).map(|i| (i as f32 * 0.7).sin()).collect();
+                let qkv = Tensor::<3>::from_data(TensorData::new(values, [1, 150, 6]), &device);
+                let ids: Vec<i32> = (0..150)
+                    .map(|i| {
+                        if i < 61 {
+                            3
+                        } else if i < 145 {
+                            9
+                        } else {
+                            0
+                        }
+                    })
+                    .collect();
+                let segments = Tensor::from_data(TensorData::new(ids, [1, 150]), &device);
+                let options = AttentionOptions { causal, ..AttentionOptions::causal(1) };
+                let packed = attention(qkv.clone(), AttentionOptions { segments: Some(segments), ..options.clone() });
+                for part in [0..61, 61..145, 145..150] {
+                    let alone = attention(qkv.clone().narrow(1, part.start, part.len()), options.clone());
+                    let together = packed.clone().narrow(1, part.start, part.len());
+                    let apart = (alone - together).abs().max().into_scalar::<f32>();
+                    assert!(apart < 1e-6, "{part:?}: {apart}");
+                }
+            }
         }
     }
 }

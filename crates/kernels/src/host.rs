@@ -23,6 +23,10 @@ pub(crate) trait Host: Backend {
     fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32>;
     /// The ids in row-major order.
     fn ids(tensor: &IntTensor<Self>) -> Cow<'_, [i32]>;
+    /// The shape of ids, outermost first.
+    fn ids_shape(tensor: &IntTensor<Self>) -> Vec<usize> {
+        tensor.shape().to_vec()
+    }
     /// A tensor of `values`, without copying them.
     fn tensor(values: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Self>;
     /// The shape, outermost first.

@@ -1,6 +1,7 @@
 //! Layer normalization.
 
 use crate::host::{Host, covers, on_host_backends};
+use crate::product::{buffer, written};
 use crate::vector;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -85,7 +86,7 @@ fn forward<B: Host>(
     let (values, gamma, beta) = (B::floats(x), B::floats(gamma), B::floats(beta));
     let width = gamma.len();
     let rows = values.len() / width;
-    let mut y = vec![0.0; values.len()];
+    let mut y = buffer(values.len());
     let mut statistics = vec![0.0; rows * 2];
     let pieces = y.par_chunks_mut(ROWS * width).zip(values.par_chunks(ROWS * width));
     pieces.zip(statistics.par_chunks_mut(ROWS * 2)).for_each(|((y, x), statistics)| {
@@ -94,6 +95,8 @@ fn forward<B: Host>(
             (of_row[0], of_row[1]) = vector::normalize(x, &gamma, &beta, epsilon, y);
         }
     });
+    // SAFETY: the pieces cover every row, and `normalize` writes all of a row.
+    let y = unsafe { written(y) };
     (B::tensor(y, B::shape(x)), B::tensor(statistics, vec![rows, 2]))
 }
 
@@ -124,7 +127,7 @@ impl<B: Host> Backward<B, 3> for LayerNormBackward {
 /// - `x`, `dy`: `[rows, d]`, `gamma`: `[d]`, `statistics`: `[rows, 2]`; returns the gradients of `x`, gain and shift
 fn backward_rows(x: &[f32], gamma: &[f32], statistics: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
     let width = gamma.len();
-    let mut dx = vec![0.0; x.len()];
+    let mut dx = buffer(x.len());
     let mut sums = vec![0.0; x.len().div_ceil(ROWS * width) * 2 * width];
     let pieces = dx.par_chunks_mut(ROWS * width).zip(sums.par_chunks_mut(2 * width)).enumerate();
     pieces.for_each(|(piece, (dx, sum))| {
@@ -139,7 +142,8 @@ fn backward_rows(x: &[f32], gamma: &[f32], statistics: &[f32], dy: &[f32]) -> [V
     let mut total = vec![0.0; 2 * width];
     sums.chunks_exact(2 * width).for_each(|sum| vector::add(&mut total, sum));
     let dbeta = total.split_off(width);
-    [dx, total, dbeta]
+    // SAFETY: the pieces cover every row, and `normalize_backward` writes all of a row.
+    [unsafe { written(dx) }, total, dbeta]
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 //! Results are the same, bit for bit, on every run and for every number of threads: work is split into pieces that
 //! depend on the shapes alone, and partial sums are added in the order of the pieces. NaN and infinity go through.
 //!
-//! `unsafe` stands in two files: `matrix` (views that are disjoint by construction, and the call of the `gemm`
-//! crate) and `vector` (calling a function compiled for instructions that were detected first).
+//! `unsafe` stands in `product` (views that are disjoint by construction, and the tiles of each instruction set), in
+//! `vector` (calling a function compiled for instructions that were detected first), and where an operation says that it
+//! has written all of a buffer that was not zeroed first.
 
 #![deny(missing_docs)]
 #![recursion_limit = "256"]
@@ -16,23 +17,36 @@
 #![allow(deprecated)]
 
 pub mod adamw;
-pub mod attention;
-pub mod cross_entropy;
-mod host;
-pub mod layer_norm;
-pub mod linear;
 #[allow(unsafe_code)]
-mod matrix;
+pub mod attention;
+#[allow(unsafe_code)]
+pub mod cross_entropy;
+#[allow(unsafe_code)]
+pub mod dropout;
+#[allow(unsafe_code)]
+pub mod embedding;
+mod host;
+#[allow(unsafe_code)]
+pub mod layer_norm;
+#[allow(unsafe_code)]
+pub mod linear;
 #[cfg(test)]
 mod oracle;
 mod precision;
 #[allow(unsafe_code)]
+mod product;
+mod rounding;
+mod support;
+#[allow(unsafe_code)]
 mod vector;
 
-pub use adamw::{AdamwStep, adamw};
-pub use attention::causal_attention;
-pub use cross_entropy::cross_entropy_sum;
+pub use adamw::{AdamwStep, adamw, sum_of_squares};
+pub use attention::{AttentionOptions, attention};
+pub use cross_entropy::{CrossEntropy, cross_entropy_and_correct, cross_entropy_sum};
+pub use dropout::{Dropout, DropoutKey, dropout, residual_add};
+pub use embedding::embedding;
 pub use host::covers;
 pub use layer_norm::layer_norm;
-pub use linear::{linear, linear_gelu};
+pub use linear::{Activation, linear};
 pub use precision::Precision;
+pub use support::{Support, support};

@@ -52,12 +52,12 @@ fn run(inputs: &[Values], device: &Device, operation: &impl Fn(&[Tensor<1>], &[V
     (host(y.inner()), of_inputs)
 }
 
-fn assert_near(what: &str, ours: &[f32], theirs: &[f32]) {
+fn assert_near(what: &str, tolerance: f64, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let size = norm(&mut theirs.iter().map(|v| *v as f64));
     let apart = norm(&mut ours.iter().zip(theirs).map(|(a, b)| *a as f64 - *b as f64));
-    assert!(apart <= 1e-5 * size + 1e-6, "{what}: {apart} apart of {size}");
+    assert!(apart <= tolerance * size + 1e-6, "{what}: {apart} apart of {size}");
 }
 
 /// Values and gradients of both are the same within 1e-5 of their norm, on both CPU backends.
@@ -66,13 +66,23 @@ pub(crate) fn assert_agree(
     ours: impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1>,
     composed: impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1>,
 ) {
+    assert_agree_within(1e-5, inputs, ours, composed);
+}
+
+/// The same within `tolerance` of their norm.
+pub(crate) fn assert_agree_within(
+    tolerance: f64,
+    inputs: &[Values],
+    ours: impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1>,
+    composed: impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1>,
+) {
     let shapes: Vec<&[usize]> = inputs.iter().map(|of| &of.shape[..]).collect();
     for device in devices() {
         let (y, gradients) = run(inputs, &device, &ours);
         let (expected, expected_gradients) = run(inputs, &device, &composed);
-        assert_near(&format!("{shapes:?} on {device:?}"), &y, &expected);
+        assert_near(&format!("{shapes:?} on {device:?}"), tolerance, &y, &expected);
         for (i, (ours, theirs)) in gradients.iter().zip(&expected_gradients).enumerate() {
-            assert_near(&format!("gradient {i} of {shapes:?} on {device:?}"), ours, theirs);
+            assert_near(&format!("gradient {i} of {shapes:?} on {device:?}"), tolerance, ours, theirs);
         }
     }
 }

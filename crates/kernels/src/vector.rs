@@ -2,6 +2,8 @@
 //!
 //! Sums run over sixteen lanes that are added in order at the end, whatever the width of the processor's vectors.
 
+use std::mem::MaybeUninit;
+
 /// Compiles one body for each instruction set. Inside it `F` tells [`fma`] whether a fused multiply-add is cheap.
 macro_rules! vectorized {
     ($($(#[$doc:meta])* fn $name:ident($($a:ident: $t:ty),* $(,)?) $(-> $r:ty)? $body:block)*) => {$(
@@ -33,7 +35,7 @@ macro_rules! vectorized {
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn avx512() -> bool {
+pub(crate) fn avx512() -> bool {
     std::is_x86_feature_detected!("avx512f")
         && std::is_x86_feature_detected!("avx512dq")
         && std::is_x86_feature_detected!("avx512bw")
@@ -86,6 +88,42 @@ fn gelu_gate<const F: bool>(x: f32) -> (f32, f32) {
     let u = GELU_SCALE * x * fma::<F>(GELU_CUBE * x, x, 1.0);
     let e = exp::<F>(-2.0 * u);
     (1.0 / (1.0 + e), e)
+}
+
+/// The normal distribution's cumulative function, `erfc(-x / sqrt(2)) / 2`, with a relative error below 1e-6 where it
+/// is not tiny.
+///
+/// Source: the fit of `ln(erfc(z) e^(z^2) / t)` in `t = 1 / (1 + z / 2)` of Press et al. 1992, section 6.2.
+#[inline(always)]
+fn normal_cdf<const F: bool>(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.5 * z);
+    let mut p = 0.170_872_77;
+    for c in [
+        -0.822_152_2,
+        1.488_515_9,
+        -1.135_204,
+        0.278_868_08,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_97,
+        1.000_023_7,
+        -1.265_512_2,
+    ] {
+        p = fma::<F>(p, t, c);
+    }
+    let tail = 0.5 * t * exp::<F>(fma::<F>(-z, z, p));
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// The hash of a place, by which dropout decides: a Weyl sequence (so that places far apart by a power of two differ in
+/// many bits), then two rounds of multiply and xor-shift with constants of Wellons' search for low-bias integer hashes.
+#[inline(always)]
+fn hash(place: u32, keys: [u32; 2]) -> u32 {
+    let x = place.wrapping_mul(0x9e37_79b9) ^ keys[0];
+    let x = (x ^ (x >> 16)).wrapping_mul(0x21f0_aaad).wrapping_add(keys[1]);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x735a_2d97);
+    x ^ (x >> 15)
 }
 
 #[inline(always)]
@@ -141,22 +179,39 @@ pub(crate) struct AdamwNumbers {
 }
 
 vectorized! {
-    /// `y = gelu(u)`, the tanh approximation.
-    fn gelu(u: &[f32], y: &mut [f32]) {
+    /// `y = gelu(u)`, the tanh approximation; writes every number of `y`.
+    fn gelu_tanh(u: &[f32], y: &mut [MaybeUninit<f32>]) {
         for (y, u) in y.iter_mut().zip(u) {
-            *y = *u * gelu_gate::<F>(*u).0;
+            y.write(*u * gelu_gate::<F>(*u).0);
         }
     }
 
-    /// `du = dy gelu'(u)`.
-    fn gelu_backward(u: &[f32], dy: &[f32], du: &mut [f32]) {
+    /// `y = gelu(u)` with the error function; writes every number of `y`.
+    fn gelu_erf(u: &[f32], y: &mut [MaybeUninit<f32>]) {
+        for (y, u) in y.iter_mut().zip(u) {
+            y.write(*u * normal_cdf::<F>(*u));
+        }
+    }
+
+    /// `du = dy gelu'(u)` with the error function; writes every number of `du`.
+    fn gelu_erf_backward(u: &[f32], dy: &[f32], du: &mut [MaybeUninit<f32>]) {
+        for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
+            let density = 0.398_942_3 * exp::<F>(-0.5 * *u * *u);
+            // An infinite argument has a density of zero, and a product of zero.
+            let tail = if density == 0.0 { 0.0 } else { *u * density };
+            du.write(*dy * (normal_cdf::<F>(*u) + tail));
+        }
+    }
+
+    /// `du = dy gelu'(u)`, the tanh approximation; writes every number of `du`.
+    fn gelu_tanh_backward(u: &[f32], dy: &[f32], du: &mut [MaybeUninit<f32>]) {
         for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
             let x = *u;
             let (gate, e) = gelu_gate::<F>(x);
             // One less the gate, without cancelling where the gate is close to one.
             let rest = if e > 1.0 { 1.0 - gate } else { e * gate };
             let slope = 2.0 * GELU_SCALE * fma::<F>(3.0 * GELU_CUBE * x, x, 1.0);
-            *du = *dy * fma::<F>(x * gate * rest, slope, gate);
+            du.write(*dy * fma::<F>(x * gate * rest, slope, gate));
         }
     }
 
@@ -204,23 +259,23 @@ vectorized! {
         hidden_gradient.fill(0.0);
     }
 
-    /// `y = (x - mean) / deviation * gamma + beta`; returns the mean and one over the deviation.
-    fn normalize(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, y: &mut [f32]) -> (f32, f32) {
+    /// `y = (x - mean) / deviation * gamma + beta`, every number written; returns the mean and one over the deviation.
+    fn normalize(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, y: &mut [MaybeUninit<f32>]) -> (f32, f32) {
         let n = x.len();
         let mean = sum(n, |i| x[i]) / n as f32;
         let variance = sum(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
         let inverse = 1.0 / (variance + epsilon).sqrt();
         let (y, gamma, beta) = (&mut y[..n], &gamma[..n], &beta[..n]);
         for i in 0..n {
-            y[i] = fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]);
+            y[i].write(fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]));
         }
         (mean, inverse)
     }
 
-    /// Writes `dx`, adds to `dgamma` and `dbeta`.
+    /// Writes every number of `dx`, adds to `dgamma` and `dbeta`.
     fn normalize_backward(
         x: &[f32], dy: &[f32], gamma: &[f32], mean: f32, inverse: f32,
-        dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32],
+        dx: &mut [MaybeUninit<f32>], dgamma: &mut [f32], dbeta: &mut [f32],
     ) {
         let n = x.len();
         let (dy, gamma, dx) = (&dy[..n], &gamma[..n], &mut dx[..n]);
@@ -229,7 +284,7 @@ vectorized! {
         let tilt = sum(n, |i| dy[i] * gamma[i] * ((x[i] - mean) * inverse)) / n as f32;
         for i in 0..n {
             let normal = (x[i] - mean) * inverse;
-            dx[i] = inverse * (dy[i] * gamma[i] - level - normal * tilt);
+            dx[i].write(inverse * (dy[i] * gamma[i] - level - normal * tilt));
             dgamma[i] += dy[i] * normal;
             dbeta[i] += dy[i];
         }
@@ -241,11 +296,43 @@ vectorized! {
         most + sum(x.len(), |i| exp::<F>(x[i] - most)).ln()
     }
 
-    /// Replaces logits by `weight` times their softmax.
-    fn weighted_softmax(x: &mut [f32], log_total: f32, weight: f32) {
+    /// The first place of the largest number; a NaN is never the largest.
+    fn first_largest(x: &[f32]) -> usize {
+        let most = largest(x);
+        x.iter().position(|value| *value == most).unwrap_or(0)
+    }
+
+    /// The sum.
+    fn total(x: &[f32]) -> f32 {
+        sum(x.len(), |i| x[i])
+    }
+
+    /// Replaces logits by `weight` times their softmax, less `share`.
+    fn weighted_softmax(x: &mut [f32], log_total: f32, weight: f32, share: f32) {
         for value in x.iter_mut() {
-            *value = exp::<F>(*value - log_total) * weight;
+            *value = fma::<F>(exp::<F>(*value - log_total), weight, -share);
         }
+    }
+
+    /// Multiplies by zero the numbers whose place hashes below `threshold`, the others by `scale`; places count from
+    /// `first`.
+    fn drop_in_place(x: &mut [f32], first: u32, keys: [u32; 2], threshold: u32, scale: f32) {
+        for (i, value) in x.iter_mut().enumerate() {
+            let stays = hash(first.wrapping_add(i as u32), keys) >= threshold;
+            *value *= if stays { scale } else { 0.0 };
+        }
+    }
+
+    /// `a *= factor`.
+    fn scale(a: &mut [f32], factor: f32) {
+        for a in a.iter_mut() {
+            *a *= factor;
+        }
+    }
+
+    /// The sum of the squares.
+    fn squares(a: &[f32]) -> f32 {
+        sum(a.len(), |i| a[i] * a[i])
     }
 
     /// One update of AdamW.
@@ -308,12 +395,20 @@ mod tests {
         assert_eq!(y[1..6], [f32::INFINITY, f32::INFINITY, 0.0, 0.0, 1.0]);
     }
 
+    /// A function of `x` and the values it writes.
+    fn written(x: &[f32], fill: impl Fn(&[f32], &mut [MaybeUninit<f32>])) -> Vec<f32> {
+        let mut y = vec![MaybeUninit::new(0.0); x.len()];
+        fill(x, &mut y);
+        // SAFETY: initialized to zero.
+        y.into_iter().map(|y| unsafe { y.assume_init() }).collect()
+    }
+
     #[test]
     fn gelu_and_its_slope_agree_with_f64() {
         let x = grid(-12.0, 12.0);
-        let (mut y, mut slope) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-        gelu(&x, &mut y);
-        gelu_backward(&x, &vec![1.0; x.len()], &mut slope);
+        let ones = vec![1.0; x.len()];
+        let y = written(&x, gelu_tanh);
+        let slope = written(&x, |x, y| gelu_tanh_backward(x, &ones, y));
         let scale = (2.0 / std::f64::consts::PI).sqrt();
         for i in 0..x.len() {
             let v = x[i] as f64;
@@ -323,9 +418,37 @@ mod tests {
             let exact = 0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * scale * (1.0 + 3.0 * 0.044715 * v * v);
             assert!((slope[i] as f64 - exact).abs() <= 1e-6, "{v}: slope {} for {exact}", slope[i]);
         }
-        let mut y = [0.0; 2];
-        gelu(&[f32::NAN, f32::INFINITY], &mut y);
+        let y = written(&[f32::NAN, f32::INFINITY], gelu_tanh);
         assert!(y[0].is_nan() && y[1] == f32::INFINITY);
+    }
+
+    /// The normal distribution's cumulative function in f64: Simpson's rule from zero, in steps far below its error.
+    fn cumulative(x: f64) -> f64 {
+        let density = |t: f64| (-0.5 * t * t).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        let steps = 400;
+        let h = x / steps as f64;
+        let inner: f64 = (1..steps).map(|i| density(i as f64 * h) * if i % 2 == 1 { 4.0 } else { 2.0 }).sum();
+        0.5 + h / 3.0 * (density(0.0) + inner + density(x))
+    }
+
+    #[test]
+    fn gelu_with_the_error_function_and_its_slope_agree_with_f64() {
+        let x: Vec<f32> = (0..=1200).map(|i| i as f32 / 100.0 - 6.0).collect();
+        let ones = vec![1.0; x.len()];
+        let y = written(&x, gelu_erf);
+        let slope = written(&x, |x, y| gelu_erf_backward(x, &ones, y));
+        for i in 0..x.len() {
+            let v = x[i] as f64;
+            let density = (-0.5 * v * v).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            let exact = v * cumulative(v);
+            assert!((y[i] as f64 - exact).abs() <= 6e-7 * v.abs().max(1.0), "{v}: {} for {exact}", y[i]);
+            let exact = cumulative(v) + v * density;
+            assert!((slope[i] as f64 - exact).abs() <= 1e-6, "{v}: slope {} for {exact}", slope[i]);
+        }
+        let y = written(&[f32::NAN, f32::INFINITY], gelu_erf);
+        assert!(y[0].is_nan() && y[1] == f32::INFINITY);
+        let slope = written(&[f32::INFINITY, f32::NEG_INFINITY], |x, y| gelu_erf_backward(x, &[1.0; 2], y));
+        assert_eq!(slope, [1.0, 0.0]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The feed-forward half of a block.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kernels::{linear, linear_gelu};
+use kernels::{Activation, Precision, linear};
 
 /// What a [`FeedForward`] is built from.
 pub struct FeedForwardConfig {
@@ -11,8 +11,6 @@ pub struct FeedForwardConfig {
     pub d_model: usize,
     /// Width of the hidden state.
     pub d_ff: usize,
-    /// Dropout on the output.
-    pub dropout: f64,
 }
 
 impl FeedForwardConfig {
@@ -21,7 +19,6 @@ impl FeedForwardConfig {
         FeedForward {
             c_fc: LinearConfig::new(self.d_model, self.d_ff).init(device),
             c_proj: LinearConfig::new(self.d_ff, self.d_model).init(device),
-            dropout: DropoutConfig::new(self.dropout).init(),
         }
     }
 }
@@ -33,14 +30,13 @@ impl FeedForwardConfig {
 pub struct FeedForward {
     c_fc: Linear,
     c_proj: Linear,
-    dropout: Dropout,
 }
 
 impl FeedForward {
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = linear_gelu(&self.c_fc, x); // [batch, seq, d_ff]
-        self.dropout.forward(linear(&self.c_proj, hidden))
+    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let hidden = linear(&self.c_fc, x, Activation::GeluTanh, precision); // [batch, seq, d_ff]
+        linear(&self.c_proj, hidden, Activation::Identity, precision)
     }
 }

@@ -3,15 +3,18 @@
 //! Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", and HuggingFace
 //! `transformers`' `modeling_gpt2.py`, whose parameter names and layout (`Conv1D`, `[in, out]`) the fields follow.
 
-use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig, Visibility};
+use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig};
 use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::kv_cache::{KvCache, LayerCache};
+use crate::pass::Pass;
 use crate::weights::{self, Initial};
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor};
-use kernels::{cross_entropy_sum, layer_norm};
+use kernels::{
+    CrossEntropy, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout, embedding, layer_norm, residual_add,
+};
 use serde_json::{Value, json};
 
 /// The shape of a GPT-2 and its dropouts.
@@ -257,33 +260,41 @@ pub struct Block {
     ln_2: LayerNorm,
     mlp: FeedForward,
     layer_norm_eps: f64,
+    resid_dropout: f64,
 }
 
 impl Block {
     fn new(config: &GptConfig, device: &Device) -> Self {
         let norm = || LayerNormConfig::new(config.d_model).with_epsilon(config.layer_norm_eps).init(device);
+        let (d_model, n_head, attn_dropout) = (config.d_model, config.n_head, config.attn_dropout);
         Self {
             ln_1: norm(),
-            attn: CausalSelfAttentionConfig {
-                d_model: config.d_model,
-                n_head: config.n_head,
-                attn_dropout: config.attn_dropout,
-                resid_dropout: config.resid_dropout,
-            }
-            .init(device),
+            attn: CausalSelfAttentionConfig { d_model, n_head, attn_dropout }.init(device),
             ln_2: norm(),
-            mlp: FeedForwardConfig { d_model: config.d_model, d_ff: config.d_ff, dropout: config.resid_dropout }
-                .init(device),
+            mlp: FeedForwardConfig { d_model, d_ff: config.d_ff }.init(device),
             layer_norm_eps: config.layer_norm_eps,
+            resid_dropout: config.resid_dropout,
         }
     }
 
+    /// `index` counts the blocks from 0.
+    ///
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
-    fn forward(&self, x: Tensor<3>, visibility: &Visibility, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, pass: &Pass, index: usize) -> Tensor<3> {
+        // The embedding's dropout is site 0, then come three a block.
+        let site = |i: u32| 3 * index as u32 + i;
         let norm = |norm, x| layer_norm(norm, self.layer_norm_eps, x);
-        let x = x.clone() + self.attn.forward(norm(&self.ln_1, x), visibility, cache);
-        x.clone() + self.mlp.forward(norm(&self.ln_2, x))
+        let drop = |i| pass.dropout(self.resid_dropout, site(i));
+        let x = residual_add(x.clone(), self.attn.forward(norm(&self.ln_1, x), pass, site(1)), drop(2));
+        residual_add(x.clone(), self.mlp.forward(norm(&self.ln_2, x), pass.precision), drop(3))
+    }
+
+    /// The same without dropout, for positions that continue what `cache` has seen.
+    fn forward_cached(&self, x: Tensor<3>, cache: &mut LayerCache) -> Tensor<3> {
+        let norm = |norm, x| layer_norm(norm, self.layer_norm_eps, x);
+        let x = x.clone() + self.attn.forward_cached(norm(&self.ln_1, x), cache);
+        x.clone() + self.mlp.forward(norm(&self.ln_2, x), Precision::F32)
     }
 }
 
@@ -292,10 +303,10 @@ impl Block {
 pub struct Gpt {
     wte: Embedding,
     wpe: Embedding,
-    drop: Dropout,
     h: Vec<Block>,
     ln_f: LayerNorm,
     layer_norm_eps: f64,
+    embd_dropout: f64,
 }
 
 impl Gpt {
@@ -321,10 +332,10 @@ impl Gpt {
         Self {
             wte: table(config.vocab_size),
             wpe: table(config.max_seq_len),
-            drop: DropoutConfig::new(config.embd_dropout).init(),
             h: (0..config.n_layer).map(|_| Block::new(config, device)).collect(),
             ln_f: LayerNormConfig::new(config.d_model).with_epsilon(config.layer_norm_eps).init(device),
             layer_norm_eps: config.layer_norm_eps,
+            embd_dropout: config.embd_dropout,
         }
     }
 
@@ -333,8 +344,8 @@ impl Gpt {
     /// # Shapes
     /// - `tokens`, `positions`: `[batch, seq]`, ids below `vocab_size` and `max_seq_len`
     /// - returns `[batch, seq, vocab_size]`
-    pub fn forward(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, visibility: &Visibility) -> Tensor<3> {
-        self.head(self.hidden(tokens, positions, visibility))
+    pub fn forward(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
+        self.head(self.hidden(tokens, positions, pass))
     }
 
     /// The summed cross-entropy of next-token prediction over `targets`, each times its weight.
@@ -346,23 +357,80 @@ impl Gpt {
         &self,
         tokens: Tensor<2, Int>,
         positions: Tensor<2, Int>,
-        visibility: &Visibility,
+        pass: &Pass,
         targets: Tensor<2, Int>,
         weights: Tensor<2>,
     ) -> Tensor<1> {
-        let [batch, seq] = tokens.dims();
-        let hidden = self.hidden(tokens, positions, visibility); // [batch, seq, d_model]
-        let hidden = hidden.reshape([(batch * seq) as i32, -1]); // [batch * seq, d_model]
-        let (targets, weights) = (targets.reshape([batch * seq]), weights.reshape([batch * seq]));
-        cross_entropy_sum(hidden, self.wte.weight.val(), targets, weights)
+        self.loss_of(self.embed(tokens, positions, pass), 0, pass, targets, weights)
+    }
+
+    /// [`Gpt::loss_sum`] from the residual stream that enters block `first`.
+    pub(crate) fn loss_of(
+        &self,
+        x: Tensor<3>,
+        first: usize,
+        pass: &Pass,
+        targets: Tensor<2, Int>,
+        weights: Tensor<2>,
+    ) -> Tensor<1> {
+        let (hidden, targets, weights) = self.rows(self.through(x, first, pass), targets, weights);
+        let options = CrossEntropy { precision: pass.precision, ..CrossEntropy::default() };
+        cross_entropy_sum(hidden, self.wte.weight.val(), targets, weights, options)
+    }
+
+    /// The summed cross-entropy as [`Gpt::loss_sum`], and the summed weight of the targets that are the model's best
+    /// guess; without a gradient.
+    ///
+    /// # Shapes
+    /// - as [`Gpt::loss_sum`]; returns two of `[1]`
+    pub fn loss_and_correct_sum(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        pass: &Pass,
+        targets: Tensor<2, Int>,
+        weights: Tensor<2>,
+    ) -> [Tensor<1>; 2] {
+        let (hidden, targets, weights) = self.rows(self.hidden(tokens, positions, pass), targets, weights);
+        cross_entropy_and_correct(hidden, self.wte.weight.val(), targets, weights, pass.precision)
+    }
+
+    /// Rows and columns as one: `[batch * seq, d_model]` and `[batch * seq]`.
+    fn rows(
+        &self,
+        hidden: Tensor<3>,
+        targets: Tensor<2, Int>,
+        weights: Tensor<2>,
+    ) -> (Tensor<2>, Tensor<1, Int>, Tensor<1>) {
+        let [batch, seq, d_model] = hidden.dims();
+        let count = batch * seq;
+        (hidden.reshape([count, d_model]), targets.reshape([count]), weights.reshape([count]))
+    }
+
+    /// The residual stream that enters the first block, `[batch, seq, d_model]`.
+    pub(crate) fn embed(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
+        let of_positions = embedding(self.wpe.weight.val(), positions);
+        let x = residual_add(embedding(self.wte.weight.val(), tokens), of_positions, None);
+        dropout(x, pass.dropout(self.embd_dropout, 0))
+    }
+
+    /// Block number `index` of the residual stream.
+    pub(crate) fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
+        self.h[index].forward(x, pass, index)
+    }
+
+    /// How many blocks there are.
+    pub fn n_layer(&self) -> usize {
+        self.h.len()
     }
 
     /// What the head turns into logits, `[batch, seq, d_model]`.
-    fn hidden(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, visibility: &Visibility) -> Tensor<3> {
-        let mut x = self.drop.forward(self.wte.forward(tokens) + self.wpe.forward(positions));
-        for block in &self.h {
-            x = block.forward(x, visibility, None);
-        }
+    fn hidden(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
+        self.through(self.embed(tokens, positions, pass), 0, pass)
+    }
+
+    fn through(&self, x: Tensor<3>, first: usize, pass: &Pass) -> Tensor<3> {
+        let x = (first..self.h.len()).fold(x, |x, index| self.block(x, index, pass));
         layer_norm(&self.ln_f, self.layer_norm_eps, x)
     }
 
@@ -380,10 +448,9 @@ impl Gpt {
         assert!(new <= cache.room(), "{new} more tokens do not fit a cache with room for {}", cache.room());
         let device = tokens.device();
         let positions = Tensor::<1, Int>::arange(seen as i64..(seen + new) as i64, &device).reshape([1, new]);
-        let visibility = Visibility::continuing(seen, new, &device);
         let mut x = self.wte.forward(tokens) + self.wpe.forward(positions);
         for (block, layer) in self.h.iter().zip(cache.layers_mut()) {
-            x = block.forward(x, &visibility, Some(layer));
+            x = block.forward_cached(x, layer);
         }
         let last = x.narrow(1, new - 1, 1); // [batch, 1, d_model]
         let logits = self.head(layer_norm(&self.ln_f, self.layer_norm_eps, last)); // [batch, 1, vocab]

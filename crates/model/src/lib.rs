@@ -1,22 +1,25 @@
 //! Tokens in, logits out: the transformer families Firebox trains, and what every family shares.
 //!
 //! A family is one file that reads top to bottom ([`gpt`]); [`weights`] carries parameters to and from
-//! HuggingFace's names, [`loss`] turns logits into a summed loss, [`device`] opens the hardware.
+//! HuggingFace's names, [`pass`] says how a forward pass computes, [`device`] opens the hardware.
 
 #![deny(missing_docs)]
 #![recursion_limit = "256"]
 
 pub mod attention;
+pub mod checkpointed;
 pub mod config;
 pub mod device;
 pub mod feed_forward;
 pub mod gpt;
 pub mod kv_cache;
-pub mod loss;
+pub mod pass;
 pub mod weights;
 
 pub use config::{GptSettings, ModelConfig};
 pub use device::{DeviceChoice, OpenDevice};
 pub use gpt::{Gpt, GptConfig};
+pub use kernels::{Precision, Support, support};
 pub use kv_cache::KvCache;
+pub use pass::{Pass, Randomness};
 pub use weights::{HostTensor, LoadReport, Tensors};

@@ -3,7 +3,8 @@
 use crate::forward::DeviceBatch;
 use burn::tensor::Device;
 use data::Batch;
-use model::{Gpt, loss};
+use kernels::Precision;
+use model::{Gpt, Pass};
 
 /// A model's figures over some text.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,14 +25,20 @@ impl Evaluation {
 }
 
 /// Evaluates `model` (outside autodiff, so without dropout) over `batches`. Zero tokens give a loss of NaN.
-pub fn evaluate(model: &Gpt, batches: impl Iterator<Item = Batch>, device: &Device) -> Evaluation {
-    let (mut loss_sum, mut correct, mut weight) = (0.0, 0.0, 0.0);
+pub fn evaluate(
+    model: &Gpt,
+    batches: impl Iterator<Item = Batch>,
+    precision: Precision,
+    device: &Device,
+) -> Evaluation {
+    let (mut loss_sum, mut correct_sum, mut weight) = (0.0, 0.0, 0.0);
     for batch in batches {
         weight += batch.trained_weight()[0];
-        let batch = DeviceBatch::new(&batch, device);
-        let logits = model.forward(batch.tokens, batch.positions, &batch.visibility);
-        correct += loss::correct_sum(logits.clone(), batch.targets.clone(), batch.weights.clone()).into_scalar::<f64>();
-        loss_sum += loss::cross_entropy_sum(logits, batch.targets, batch.weights).into_scalar::<f64>();
+        let DeviceBatch { tokens, positions, segments, targets, weights } = DeviceBatch::new(&batch, device);
+        let pass = Pass { segments, precision, randomness: None };
+        let [loss, correct] = model.loss_and_correct_sum(tokens, positions, &pass, targets, weights);
+        loss_sum += loss.into_scalar::<f64>();
+        correct_sum += correct.into_scalar::<f64>();
     }
-    Evaluation { loss: loss_sum / weight, accuracy: correct / weight, tokens: weight as u64 }
+    Evaluation { loss: loss_sum / weight, accuracy: correct_sum / weight, tokens: weight as u64 }
 }

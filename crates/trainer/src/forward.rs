@@ -2,9 +2,9 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Batch, Target};
-use model::Gpt;
-use model::attention::Visibility;
+use kernels::Precision;
 use model::weights::{self, Flat};
+use model::{Gpt, Pass, Randomness};
 
 /// A batch on a device.
 pub struct DeviceBatch {
@@ -12,8 +12,8 @@ pub struct DeviceBatch {
     pub tokens: Tensor<2, Int>,
     /// `[rows, seq]`.
     pub positions: Tensor<2, Int>,
-    /// What each position may attend to.
-    pub visibility: Visibility,
+    /// Where each position may attend, `[rows, seq]`; none: everywhere before it.
+    pub segments: Option<Tensor<2, Int>>,
     /// `[rows, seq]`.
     pub targets: Tensor<2, Int>,
     /// `[rows, seq]`.
@@ -28,19 +28,34 @@ impl DeviceBatch {
             let values: Vec<i32> = values.iter().map(|id| *id as i32).collect();
             Tensor::<2, Int>::from_data(TensorData::new(values, shape), device)
         };
-        let visibility = if batch.single_segment() {
-            Visibility::causal(shape[1], device)
-        } else {
-            Visibility::causal_in_segments(ids(&batch.segments))
-        };
+        let segments = (!batch.single_segment()).then(|| ids(&batch.segments));
         let Target::Tokens(targets) = &batch.targets[0];
         Self {
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
-            visibility,
+            segments,
             targets: ids(targets),
             weights: Tensor::from_data(TensorData::new(batch.weights[0].clone(), shape), device),
         }
+    }
+}
+
+/// How a step's gradient is computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOptions {
+    /// Format of matrix products and attention.
+    pub precision: Precision,
+    /// The run's seed and the step, which decide what dropout drops; none drops nothing.
+    pub randomness: Option<(u64, u64)>,
+    /// What the gradients are multiplied by on their way back; the caller divides by it. 1 outside f16.
+    pub loss_scale: f64,
+    /// Whether each block is computed again in the backward pass, so that of its inside nothing is kept.
+    pub gradient_checkpointing: bool,
+}
+
+impl Default for StepOptions {
+    fn default() -> Self {
+        Self { precision: Precision::F32, randomness: None, loss_scale: 1.0, gradient_checkpointing: false }
     }
 }
 
@@ -48,36 +63,59 @@ impl DeviceBatch {
 pub struct StepGradient {
     /// The mean loss over the step's trained tokens, `[1]`, in nats.
     pub loss: Tensor<1>,
-    /// Every parameter's gradient of that mean.
+    /// Every parameter's gradient of that mean, times the loss scale.
     pub gradients: Vec<Flat>,
 }
 
 /// The gradient of the mean loss over all trained tokens of `micro_batches` together.
 ///
-/// Each micro-batch's summed loss is divided by the weight of all of them before its backward pass, so that any
-/// split of the same rows gives the same gradient.
-pub fn step_gradient(model: &Gpt, micro_batches: &[Batch], device: &Device) -> StepGradient {
+/// Each target's weight is divided by the weight of all of them before its backward pass, so that any split of the same
+/// rows gives the same gradient.
+pub fn step_gradient(model: &Gpt, micro_batches: &[Batch], options: StepOptions, device: &Device) -> StepGradient {
     let weight: f64 = micro_batches.iter().map(|batch| batch.trained_weight()[0]).sum();
+    let mut first_row = 0;
     let mut sum: Option<StepGradient> = None;
     for batch in micro_batches {
-        let batch = DeviceBatch::new(batch, device);
-        let DeviceBatch { tokens, positions, visibility, targets, weights } = batch;
-        let loss = model.loss_sum(tokens, positions, &visibility, targets, weights) / weight;
-        let mut gradients = loss.backward();
-        let gradients = weights::gradients(model, &mut gradients);
-        let loss = loss.inner();
+        let rows = batch.shape[0] as u64;
+        let mut batch = DeviceBatch::new(batch, device);
+        batch.weights = batch.weights * (options.loss_scale / weight);
+        let pass = Pass {
+            segments: batch.segments.clone(),
+            precision: options.precision,
+            randomness: options.randomness.map(|(seed, step)| Randomness { seed, step, first_row }),
+        };
+        first_row += rows;
+        let step = match options.gradient_checkpointing {
+            false => whole(model, batch, &pass),
+            true => model::checkpointed::block_by_block(
+                model,
+                batch.tokens,
+                batch.positions,
+                &pass,
+                batch.targets,
+                batch.weights,
+            ),
+        };
+        let step = StepGradient { loss: step.0 / options.loss_scale, gradients: step.1 };
         sum = Some(match sum {
-            None => StepGradient { loss, gradients },
+            None => step,
             Some(sum) => StepGradient {
-                loss: sum.loss + loss,
+                loss: sum.loss + step.loss,
                 gradients: sum
                     .gradients
                     .into_iter()
-                    .zip(gradients)
+                    .zip(step.gradients)
                     .map(|(a, b)| Flat { values: a.values + b.values, ..a })
                     .collect(),
             },
         });
     }
     sum.expect("a step has at least one micro-batch")
+}
+
+/// Loss and gradients with everything between forward and backward kept.
+fn whole(model: &Gpt, batch: DeviceBatch, pass: &Pass) -> (Tensor<1>, Vec<Flat>) {
+    let loss = model.loss_sum(batch.tokens, batch.positions, pass, batch.targets, batch.weights);
+    let mut gradients = loss.backward();
+    (loss.inner(), weights::gradients(model, &mut gradients))
 }

@@ -11,6 +11,7 @@ mod error;
 pub mod evaluate;
 mod event;
 pub mod forward;
+mod loss_scale;
 pub mod observer;
 pub mod optimizer;
 mod plan;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 ///
 /// Source: Pascanu et al. 2013, as `torch.nn.utils.clip_grad_norm_` computes it.
 pub fn global_norm(gradients: &[Flat]) -> f64 {
-    let squares = gradients.iter().map(|g| square(&g.values).sum()).reduce(|a, b| a + b);
+    let squares = gradients.iter().map(|g| kernels::sum_of_squares(g.values.clone())).reduce(|a, b| a + b);
     squares.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
 }
 
@@ -22,7 +22,10 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
 
 /// The name of the first gradient that holds a NaN or an infinity.
 pub fn first_not_finite(gradients: &[Flat]) -> Option<&str> {
-    gradients.iter().find(|g| !square(&g.values).sum().into_scalar::<f64>().is_finite()).map(|g| g.name.as_str())
+    gradients
+        .iter()
+        .find(|g| !kernels::sum_of_squares(g.values.clone()).into_scalar::<f64>().is_finite())
+        .map(|g| g.name.as_str())
 }
 
 /// The optimizer and its state: one or two running means as large as the model.
@@ -116,11 +119,6 @@ impl Optimizer {
         }
         Ok(())
     }
-}
-
-/// A product: `powi` is a call of the C library's `pow` for every number.
-fn square(values: &Tensor<1>) -> Tensor<1> {
-    values.clone() * values.clone()
 }
 
 /// Weight decay falls on matrices only.

@@ -26,10 +26,13 @@ pub(crate) struct Restored {
 }
 
 /// Settings that change how a run goes on, not what it is.
-const MAY_CHANGE: [&str; 18] = [
+const MAY_CHANGE: [&str; 21] = [
     "data",
     "train.output_dir",
     "train.device",
+    "train.precision",
+    "train.emulate_precision",
+    "train.gradient_checkpointing",
     "train.micro_batch_size",
     "train.gradient_accumulation_steps",
     "train.max_steps",

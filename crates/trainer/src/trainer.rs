@@ -1,10 +1,11 @@
 //! The loop.
 
-use crate::config::RunConfig;
+use crate::config::{Precision, RunConfig};
 use crate::error::Error;
 use crate::evaluate::evaluate;
 use crate::event::{EvalReport, Event, Outcome, StepReport};
-use crate::forward::{StepGradient, step_gradient};
+use crate::forward::{StepGradient, StepOptions, step_gradient};
+use crate::loss_scale::LossScale;
 use crate::observer::Observers;
 use crate::optimizer::{Optimizer, clip_factor, first_not_finite, global_norm};
 use crate::plan::{Plan, Prepared, build_model};
@@ -14,7 +15,9 @@ use burn::module::Module;
 use burn::tensor::Device;
 use checkpoint::{Best, File, RunLock, TrainState};
 use data::{Batches, EvaluationRows, Prefetcher, Tokenizer};
+use kernels::Support;
 use model::{Gpt, GptConfig, OpenDevice};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -70,6 +73,8 @@ struct Progress {
     position: u64,
     tokens: u64,
     best: Option<Best>,
+    /// Only in f16.
+    loss_scale: Option<LossScale>,
     /// Time spent by earlier processes of this run.
     before: Duration,
     /// Time spent by this one.
@@ -92,6 +97,8 @@ impl Trainer {
     /// A directory that is in use or cannot be written, data that cannot be used, a config that contradicts what is
     /// to be resumed, too little free space.
     pub fn new(config: RunConfig, resume: &Resume, device: &OpenDevice) -> Result<Self, Error> {
+        check_precision(&config, device)?;
+        let scaled = config.train.precision == Precision::F16;
         let run_dir = config.train.output_dir.clone();
         let lock = RunLock::acquire(&run_dir)?;
         let restored = resume::find(&config, resume)?;
@@ -116,6 +123,7 @@ impl Trainer {
                     position: 0,
                     tokens: 0,
                     best: None,
+                    loss_scale: scaled.then(LossScale::default),
                     before: Duration::ZERO,
                     elapsed: Duration::ZERO,
                     last: None,
@@ -143,6 +151,7 @@ impl Trainer {
                     position: state.position_rows,
                     tokens: state.tokens_seen,
                     best: state.best,
+                    loss_scale: scaled.then(|| LossScale::from_value(&state.loss_scale).unwrap_or_default()),
                     before: Duration::try_from_secs_f64(state.elapsed_seconds).unwrap_or_default(),
                     elapsed: Duration::ZERO,
                     last: Some(restored.dir),
@@ -240,6 +249,9 @@ impl Trainer {
             self.progress.elapsed += clock.elapsed();
             interval.add(loss, tokens, clock.elapsed());
 
+            for note in self.notes.drain(..) {
+                observers.notify(&Event::Note(note));
+            }
             let step = self.progress.step;
             let signal = stop.load(Ordering::SeqCst);
             let last = step == total || signal != 0;
@@ -275,23 +287,45 @@ impl Trainer {
 
     /// One optimizer step: the loss, the gradient's norm before clipping, and the learning rate.
     fn step(&mut self, micro_batches: &[data::Batch]) -> Result<(f64, f64, f64), Error> {
-        // The generator's state cannot be saved, so each step starts it anew: a resumed run drops the same units.
-        self.device.seed(step_seed(self.config.train.seed, self.progress.step));
-        let StepGradient { loss, gradients } = step_gradient(self.model(), micro_batches, &self.device);
+        let settings = &self.config.train;
+        let loss_scale = self.progress.loss_scale.map_or(1.0, |scale| scale.scale());
+        let options = StepOptions {
+            precision: settings.precision.into(),
+            randomness: Some((settings.seed, self.progress.step)),
+            loss_scale,
+            gradient_checkpointing: settings.gradient_checkpointing,
+        };
+        let StepGradient { loss, gradients } = step_gradient(self.model(), micro_batches, options, &self.device);
         let loss = loss.into_scalar::<f64>();
-        let norm = global_norm(&gradients);
-        if !loss.is_finite() || !norm.is_finite() {
-            let what = match first_not_finite(&gradients) {
-                _ if !loss.is_finite() => "the loss".to_string(),
-                Some(name) => format!("the gradient of `{name}`"),
-                None => "the norm of all gradients".to_string(),
-            };
-            return Err(Error::Diverged { step: self.progress.step + 1, what, last_good: self.progress.last.clone() });
-        }
+        let norm = global_norm(&gradients) / loss_scale;
         let lr = self.schedule.lr(self.progress.step);
-        let scale = clip_factor(norm, self.config.train.max_grad_norm);
-        let model = self.model.take().expect("the model is only away during this call");
-        self.model = Some(self.optimizer.update(model, gradients, scale, lr, self.progress.step + 1));
+        // In f16 a gradient may overflow for its scale alone: the step is left out, and the scale halved.
+        let overflowed = match &mut self.progress.loss_scale {
+            Some(scale) if loss.is_finite() => {
+                if scale.update(norm.is_finite()) {
+                    self.notes.push(format!("step {}: loss scale is now {}", self.progress.step + 1, scale.scale()));
+                }
+                !norm.is_finite() && !scale.exhausted()
+            }
+            _ => false,
+        };
+        if !overflowed {
+            if !loss.is_finite() || !norm.is_finite() {
+                let what = match first_not_finite(&gradients) {
+                    _ if !loss.is_finite() => "the loss".to_string(),
+                    Some(name) => format!("the gradient of `{name}`"),
+                    None => "the norm of all gradients".to_string(),
+                };
+                return Err(Error::Diverged {
+                    step: self.progress.step + 1,
+                    what,
+                    last_good: self.progress.last.clone(),
+                });
+            }
+            let scale = clip_factor(norm, settings.max_grad_norm) / loss_scale;
+            let model = self.model.take().expect("the model is only away during this call");
+            self.model = Some(self.optimizer.update(model, gradients, scale, lr, self.progress.step + 1));
+        }
         self.progress.step += 1;
         self.progress.position += self.plan.rows_per_step;
         Ok((loss, norm, lr))
@@ -310,7 +344,7 @@ impl Trainer {
             let clock = Instant::now();
             let device = self.device.clone().inner();
             let batches = rows.batches(self.config.train.micro_batch_size);
-            let result = rayon::scope(|_| evaluate(&frozen, batches, &device));
+            let result = rayon::scope(|_| evaluate(&frozen, batches, self.config.train.precision.into(), &device));
             is_best =
                 result.loss.is_finite() && self.progress.best.as_ref().is_none_or(|best| result.loss < best.metric);
             if is_best {
@@ -346,6 +380,7 @@ impl Trainer {
             tokens_seen: progress.tokens,
             best: progress.best,
             elapsed_seconds: (progress.before + progress.elapsed).as_secs_f64(),
+            loss_scale: progress.loss_scale.map_or(Value::Null, LossScale::to_value),
             seed: self.config.train.seed,
             data_hash: self.data_hash.clone(),
             tokenizer_hash: self.tokenizer.hash(),
@@ -393,10 +428,20 @@ impl Interval {
     }
 }
 
-/// A different, well-mixed seed for each step of each run (SplitMix64's finalizer; Steele et al. 2014).
-fn step_seed(seed: u64, step: u64) -> u64 {
-    let mut z = seed ^ step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Refuses a number format that the device has no instructions for, unless the config asks for it all the same.
+fn check_precision(config: &RunConfig, device: &OpenDevice) -> Result<(), Error> {
+    let settings = &config.train;
+    if settings.emulate_precision || kernels::support(&device.device, settings.precision.into()) == Support::Native {
+        return Ok(());
+    }
+    let name = match settings.precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+        Precision::F16 => "f16",
+    };
+    Err(Error::Device(format!(
+        "`train.precision` is \"{name}\", for which {} has no instructions; hint: use \"f32\", or \
+         `train.emulate_precision` = true to round to {name} and compute in f32, which is slower",
+        device.reason
+    )))
 }

@@ -1,27 +1,45 @@
 //! `firebox bench`
 
 use super::open_device;
-use crate::report::{Failure, USAGE, print, print_json};
+use crate::report::{DEVICE, Failure, USAGE, print, print_json};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use clap::ValueEnum;
 use inference::{Generation, Sampler, SamplingSettings, generate};
-use model::attention::{CausalSelfAttentionConfig, Visibility};
-use model::{Gpt, GptConfig};
+use model::{Gpt, GptConfig, OpenDevice, Precision, Support};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use trainer::bench::TrainingSteps;
+use trainer::bench::{AttentionSteps, TrainingSteps};
+use trainer::forward::StepOptions;
 
 /// What to time.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Task {
     /// Whole training steps: batch, forward, backward, clipping, update.
     Train,
-    /// One attention layer, forward and backward.
+    /// Attention alone, forward and backward.
     Attention,
     /// A matrix product as large as the feed-forward layer's.
     Matmul,
     /// Generating tokens one after another, with the cache.
     Decode,
+}
+
+/// A number format.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Format {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<Format> for Precision {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::Bf16,
+            Format::F16 => Self::F16,
+        }
+    }
 }
 
 /// Arguments of `firebox bench`.
@@ -51,6 +69,15 @@ pub struct Arguments {
     /// Dropout.
     #[arg(long, default_value_t = 0.0)]
     dropout: f64,
+    /// Number format of matrix products and attention.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Format,
+    /// Go on where the device has no instructions for the precision, by rounding.
+    #[arg(long)]
+    emulate_precision: bool,
+    /// Compute each block again in the backward pass instead of keeping its inside.
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Timed repetitions, after a tenth as many (at least two) that are not.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
@@ -87,9 +114,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let opened = open_device(&arguments.device)?;
     let device = &opened.device;
+    check_precision(arguments, &opened)?;
     let mut timed = match arguments.task {
         Task::Train => train(arguments, device)?,
-        Task::Attention => attention(arguments, device),
+        Task::Attention => attend(arguments, device),
         Task::Matmul => matmul(arguments, device),
         Task::Decode => decode(arguments, device)?,
     };
@@ -119,6 +147,25 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         timed.times.len(),
         100.0 * mfu,
         ceiling / 1e9,
+    ))
+}
+
+/// Refuses a precision that would be computed in another way than asked, or not at all.
+fn check_precision(arguments: &Arguments, opened: &OpenDevice) -> Result<(), Failure> {
+    let wanted = arguments.precision != Format::F32;
+    if wanted && matches!(arguments.task, Task::Matmul | Task::Decode) {
+        return Err(Failure::new(USAGE, "--precision is for --task train and attention; hint: leave it out"));
+    }
+    if arguments.emulate_precision || model::support(&opened.device, arguments.precision.into()) == Support::Native {
+        return Ok(());
+    }
+    let name = arguments.precision.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string());
+    Err(Failure::new(
+        DEVICE,
+        format!(
+            "{} has no instructions for --precision {name}; hint: --emulate-precision rounds to it and computes in f32",
+            opened.reason
+        ),
     ))
 }
 
@@ -164,7 +211,12 @@ fn forward_flops(config: &GptConfig, seen: f64) -> f64 {
 
 fn train(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
     let config = config(arguments, arguments.seq);
-    let mut steps = TrainingSteps::new(&config, arguments.batch, device)?;
+    let options = StepOptions {
+        precision: arguments.precision.into(),
+        gradient_checkpointing: arguments.gradient_checkpointing,
+        ..StepOptions::default()
+    };
+    let mut steps = TrainingSteps::new(&config, arguments.batch, options, device)?;
     let mut loss = f64::NAN;
     let times = time(arguments.steps, || -> Result<(), Failure> {
         loss = steps.step()?;
@@ -176,31 +228,18 @@ fn train(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
     Ok(Timed { times, tokens, flops, loss: Some(loss) })
 }
 
-fn attention(arguments: &Arguments, device: &Device) -> Timed {
-    let device = device.clone().autodiff();
-    let layer = CausalSelfAttentionConfig {
-        d_model: arguments.d_model,
-        n_head: arguments.n_head,
-        attn_dropout: arguments.dropout,
-        resid_dropout: 0.0,
-    }
-    .init(&device);
+fn attend(arguments: &Arguments, device: &Device) -> Timed {
     let shape = [arguments.batch, arguments.seq, arguments.d_model];
-    let x = Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-    let visibility = Visibility::causal(arguments.seq, &device);
+    let steps = AttentionSteps::new(shape, arguments.n_head, arguments.dropout, arguments.precision.into(), device);
     let times = time(arguments.steps, || -> Result<(), Never> {
-        rayon::scope(|_| {
-            let x = x.clone().require_grad();
-            let gradients = layer.forward(x.clone(), &visibility, None).sum().backward();
-            // Reading one number waits for all of them.
-            let _: Option<f32> = x.grad(&gradients).map(|gradient| gradient.sum().into_scalar());
-        });
+        steps.step();
         Ok(())
     })
     .unwrap_or_else(|never| match never {});
     let tokens = (arguments.batch * arguments.seq) as f64;
-    let d = arguments.d_model as f64;
-    Timed { times, tokens, flops: 3.0 * tokens * (8.0 * d * d + 4.0 * d * arguments.seq as f64 / 2.0), loss: None }
+    // Two products forward and five backward, over half of the context on average.
+    let flops = 7.0 * tokens * 2.0 * arguments.d_model as f64 * arguments.seq as f64 / 2.0;
+    Timed { times, tokens, flops, loss: None }
 }
 
 fn matmul(arguments: &Arguments, device: &Device) -> Timed {

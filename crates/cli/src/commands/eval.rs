@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let documents = opened.tokenizer.encode_all(&corpus.documents)?;
     let seq_len = opened.config.max_seq_len;
     let batches = documents.iter().flat_map(|tokens| data::blocks(tokens, seq_len, arguments.batch_size as usize));
-    let result = trainer::evaluate(&opened.model, batches, &device.device);
+    let result = trainer::evaluate(&opened.model, batches, model::Precision::F32, &device.device);
     if result.tokens == 0 {
         let longest = documents.iter().map(Vec::len).max().unwrap_or(0);
         return Err(Failure::new(

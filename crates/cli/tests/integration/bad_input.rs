@@ -54,7 +54,7 @@ fn wrong_configs_are_refused_with_every_problem_at_once() {
 fn contradictions_are_refused() {
     assert_refused(with_sets(&["model.gpt.n_head=3"]), 2, &["d_model", "n_head", "hint"]);
     assert_refused(with_sets(&["model.gpt.vocab_size=3"]), 2, &["vocabulary", "3", "hint"]);
-    assert_refused(with_sets(&["train.precision='bf16'"]), 2, &["precision", "f32"]);
+    assert_refused(with_sets(&["train.precision='fp8'"]), 2, &["precision", "f32", "bf16"]);
     assert_refused(with_sets(&["train.device='gpu'"]), 2, &["device", "hint"]);
     assert_refused(with_sets(&["train.nonsense=1"]), 2, &["nonsense"]);
     assert_refused(with_sets(&["model.init_from='nowhere'"]), 4, &["nowhere"]);

@@ -4,10 +4,9 @@ use crate::support::{devices, distance, fixture};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::safetensors::Reader;
 use data::{Batch, RowId, collate};
-use model::attention::Visibility;
-use model::{Gpt, weights};
+use model::{Gpt, Pass, weights};
 use trainer::config::{AdamwConfig, OptimizerConfig};
-use trainer::forward::step_gradient;
+use trainer::forward::{StepOptions, step_gradient};
 use trainer::optimizer::{Optimizer, clip_factor, global_norm};
 
 const SEQ: usize = 17;
@@ -34,7 +33,7 @@ fn logits(model: &Gpt, ids: &[u32], rows: usize, device: &Device) -> Vec<f32> {
     let ids: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, seq]), device);
     let positions = Tensor::<1, Int>::arange(0..seq as i64, device).reshape([1, seq]).repeat_dim(0, rows);
-    let logits = model.forward(tokens, positions, &Visibility::causal(seq, device));
+    let logits = model.forward(tokens, positions, &Pass::default());
     weights::to_host(logits.reshape([-1]))
 }
 
@@ -82,7 +81,7 @@ fn every_gradient_equals_pytorch() {
     for (name, device) in devices() {
         let device = device.autodiff();
         let model = load("gpt2-golden", &device);
-        let gradients = step_gradient(&model, &[batch()], &device).gradients;
+        let gradients = step_gradient(&model, &[batch()], StepOptions::default(), &device).gradients;
         assert_eq!(gradients.len(), weights::shapes(&model).len());
         let global = global_norm(&gradients);
         for gradient in gradients {
@@ -117,7 +116,7 @@ fn ten_adamw_losses_equal_pytorch() {
         }));
         let mut losses = Vec::new();
         for step in 1..=10 {
-            let gradient = step_gradient(&model, &[batch()], &device);
+            let gradient = step_gradient(&model, &[batch()], StepOptions::default(), &device);
             losses.push(gradient.loss.into_scalar::<f64>());
             let scale = clip_factor(global_norm(&gradient.gradients), number("max_grad_norm"));
             model = optimizer.update(model, gradient.gradients, scale, number("lr"), step);

@@ -1,14 +1,13 @@
 //! What must not change a gradient or a logit.
 
-use crate::support::{devices, distance, generator};
+use crate::support::{devices, distance};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Batch, RowId, collate};
-use model::attention::Visibility;
 use model::weights::{self, Flat};
-use model::{Gpt, GptConfig};
+use model::{Gpt, GptConfig, Pass, Precision};
 use trainer::config::{AdamwConfig, OptimizerConfig, SgdConfig};
-use trainer::forward::{DeviceBatch, step_gradient};
+use trainer::forward::{DeviceBatch, StepOptions, step_gradient};
 use trainer::optimizer::Optimizer;
 
 const SEQ: usize = 12;
@@ -46,25 +45,70 @@ fn flat(gradients: Vec<Flat>) -> Vec<f32> {
 
 fn forward(model: &Gpt, batch: &Batch, device: &Device) -> Vec<f32> {
     let batch = DeviceBatch::new(batch, device);
-    weights::to_host(model.forward(batch.tokens, batch.positions, &batch.visibility).reshape([-1]))
+    weights::to_host(
+        model
+            .forward(batch.tokens, batch.positions, &Pass { segments: batch.segments, ..Pass::default() })
+            .reshape([-1]),
+    )
 }
 
 #[test]
-fn any_split_of_a_step_into_micro_batches_gives_the_same_gradient() {
-    for (name, device) in devices() {
+fn any_split_of_a_step_into_micro_batches_gives_the_same_gradient_with_dropout_too() {
+    let options = StepOptions { randomness: Some((3, 4)), ..StepOptions::default() };
+    for ((name, device), dropout) in devices().into_iter().flat_map(|device| [(device.clone(), 0.0), (device, 0.2)]) {
         let device = device.autodiff();
-        let model = Gpt::new(&small(0.0), 1, &device);
+        let model = Gpt::new(&small(dropout), 1, &device);
         let whole = collated(&ragged());
         let lengths: Vec<f32> = whole.weights[0].chunks(SEQ).map(|row| row.iter().sum()).collect();
         assert!(lengths.iter().any(|length| *length != lengths[0]), "the rows must differ in length");
-        let one = step_gradient(&model, std::slice::from_ref(&whole), &device);
+        let one = step_gradient(&model, std::slice::from_ref(&whole), options, &device);
         let one_loss = one.loss.into_scalar::<f64>();
         let one = flat(one.gradients);
         for parts in [2, 4, 8] {
-            let split = step_gradient(&model, &whole.split(parts), &device);
+            let split = step_gradient(&model, &whole.split(parts), options, &device);
             assert!((split.loss.into_scalar::<f64>() - one_loss).abs() < 1e-5, "{name}: loss of {parts} parts");
             let (off, norm) = distance(&flat(split.gradients), &one);
             assert!(off < 1e-5 * norm, "{name}: {parts} parts are off by {off} of {norm}");
+        }
+    }
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_gradient() {
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let model = Gpt::new(&small(0.2), 2, &device);
+        let batches = collated(&ragged()).split(2);
+        let of = |gradient_checkpointing| {
+            let options = StepOptions { randomness: Some((5, 6)), gradient_checkpointing, ..StepOptions::default() };
+            let step = step_gradient(&model, &batches, options, &device);
+            let names: Vec<String> = step.gradients.iter().map(|gradient| gradient.name.clone()).collect();
+            (step.loss.into_scalar::<f32>(), names, flat(step.gradients))
+        };
+        let (kept, recomputed) = (of(false), of(true));
+        assert_eq!((kept.0, kept.1), (recomputed.0, recomputed.1), "{name}");
+        let (off, norm) = distance(&recomputed.2, &kept.2);
+        assert!(off <= 1e-6 * norm, "{name}: off by {off} of {norm}");
+    }
+}
+
+#[test]
+fn half_precision_gives_nearly_the_gradient_of_f32() {
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let model = Gpt::new(&small(0.0), 2, &device);
+        let of = |precision, loss_scale| {
+            let options = StepOptions { precision, loss_scale, ..StepOptions::default() };
+            let step = step_gradient(&model, &[collated(&ragged())], options, &device);
+            let gradients: Vec<f32> = flat(step.gradients).iter().map(|g| g / loss_scale as f32).collect();
+            (step.loss.into_scalar::<f64>(), gradients)
+        };
+        let (loss, gradient) = of(Precision::F32, 1.0);
+        for (precision, tolerance) in [(Precision::Bf16, 2e-2), (Precision::F16, 3e-3)] {
+            let (half_loss, half) = of(precision, 1024.0);
+            assert!((half_loss - loss).abs() < 1e-2, "{name} {precision:?}: {half_loss} for {loss}");
+            let (off, norm) = distance(&half, &gradient);
+            assert!(off > 0.0 && off <= tolerance * norm, "{name} {precision:?}: off by {off} of {norm}");
         }
     }
 }
@@ -95,7 +139,7 @@ fn padding_changes_no_logit_of_a_real_token() {
             let len = ids.len();
             let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, len]), &device);
             let positions = Tensor::<1, Int>::arange(0..len as i64, &device).reshape([1, len]);
-            let alone = model.forward(tokens, positions, &Visibility::causal(len, &device));
+            let alone = model.forward(tokens, positions, &Pass::default());
             let start = index * SEQ * VOCAB as usize;
             let (off, _) =
                 distance(&padded[start..start + len * VOCAB as usize], &weights::to_host(alone.reshape([-1])));
@@ -125,19 +169,20 @@ fn a_cached_forward_gives_the_logits_of_a_whole_one() {
 }
 
 #[test]
-fn dropout_is_a_function_of_the_seed_and_is_off_outside_training() {
-    let _turn = generator();
+fn dropout_is_a_function_of_seed_and_step_and_is_off_outside_training() {
     for (name, device) in devices() {
         let device = device.autodiff();
         let model = Gpt::new(&small(0.3), 5, &device);
         let batch = collated(&ragged());
         let mut losses = Vec::new();
-        for seed in [7, 7, 8] {
-            device.seed(seed);
-            losses.push(step_gradient(&model, std::slice::from_ref(&batch), &device).loss.into_scalar::<f32>());
+        for randomness in [(7, 1), (7, 1), (8, 1), (7, 2)] {
+            let options = StepOptions { randomness: Some(randomness), ..StepOptions::default() };
+            let step = step_gradient(&model, std::slice::from_ref(&batch), options, &device);
+            losses.push(step.loss.into_scalar::<f32>());
         }
         assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "{name}");
         assert_ne!(losses[0].to_bits(), losses[2].to_bits(), "{name}");
+        assert_ne!(losses[0].to_bits(), losses[3].to_bits(), "{name}");
         let frozen = model.valid();
         let plain = device.inner();
         assert_eq!(forward(&frozen, &batch, &plain), forward(&frozen, &batch, &plain), "{name}");
@@ -163,7 +208,7 @@ fn one_batch_can_be_learned_by_heart() {
         let batch = collated(&[ragged()[7].clone(), ragged()[5].clone()]);
         let mut losses = Vec::new();
         for step in 1..=60 {
-            let gradient = step_gradient(&model, std::slice::from_ref(&batch), &device);
+            let gradient = step_gradient(&model, std::slice::from_ref(&batch), StepOptions::default(), &device);
             losses.push(gradient.loss.into_scalar::<f64>());
             model = optimizer.update(model, gradient.gradients, 1.0, 3e-2, step);
         }
@@ -181,7 +226,7 @@ fn sgd_with_momentum_takes_the_steps_its_formula_says() {
     let (lr, mut expected) = (0.5f32, weights::export(&model));
     let mut momentum: std::collections::BTreeMap<String, Vec<f32>> = Default::default();
     for step in 1..=3 {
-        let gradient = step_gradient(&model, std::slice::from_ref(&batch), &device);
+        let gradient = step_gradient(&model, std::slice::from_ref(&batch), StepOptions::default(), &device);
         for gradient in &gradient.gradients {
             let values = weights::to_host(gradient.values.clone());
             let buffer = momentum.entry(gradient.name.clone()).or_insert_with(|| vec![0.0; values.len()]);

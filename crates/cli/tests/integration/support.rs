@@ -3,7 +3,6 @@
 use burn::tensor::Device;
 use model::device::{adapters, ndarray};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -28,12 +27,6 @@ pub fn devices() -> Vec<(&'static str, Device)> {
         ),
     }
     devices
-}
-
-/// Burn's generators are global: tests that draw dropout masks take turns.
-pub fn generator() -> MutexGuard<'static, ()> {
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    GENERATOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// ‖a − b‖ and ‖b‖.

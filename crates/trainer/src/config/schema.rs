@@ -124,7 +124,7 @@ mod tests {
             "| `beta1` | number, at least 0 and less than 1 | `0.9` |",
             "| `output_dir` | string | required |",
             "| `d_ff` | integer, at least 1 | `4 * d_model` | Width of the feed-forward part's hidden layer. |\n",
-            "| `precision` | `\"f32\"` | `\"f32\"` |",
+            "| `precision` | `\"f32\"`, `\"bf16\"` or `\"f16\"` | `\"f32\"` |",
             "| `files` | array of strings | required |",
             "| `max_steps` | integer, at least 1 | none |",
             "### `[tokenizer.char]`\n",

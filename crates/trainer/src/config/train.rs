@@ -5,13 +5,27 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The number format of weights and arithmetic.
+/// The number format of matrix products and attention; everything else is f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// bfloat16 operands, sums in f32.
+    Bf16,
+    /// IEEE half-precision operands, sums in f32, with dynamic loss scaling.
+    F16,
+}
+
+impl From<Precision> for kernels::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::F16 => Self::F16,
+        }
+    }
 }
 
 /// How the run goes: output, length, batch and intervals. All intervals count optimizer steps.
@@ -27,10 +41,17 @@ pub struct TrainConfig {
     /// `firebox devices`), `ndarray`, `flex`, and `cuda` in builds with that feature.
     #[serde(default = "default_device")]
     pub device: String,
-    /// Number format of weights and arithmetic. bf16 and f16 do not exist yet.
+    /// Number format of the operands of matrix products and attention. Their sums, weights, optimizer state, norms,
+    /// softmax and loss are f32 throughout; `f16` scales the loss so that small gradients survive.
     #[serde(default)]
-    #[schemars(extend("x-hint" = "bf16 and f16 do not exist yet"))]
     pub precision: Precision,
+    /// Whether to go on, slower than in f32, on a device without instructions for `precision`, by rounding to it.
+    #[serde(default)]
+    pub emulate_precision: bool,
+    /// Whether to keep only each block's input between forward and backward, and compute the block again: about a
+    /// third more work for much less memory, with the same gradients.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Rows of `max_seq_len` tokens that go through the model together.
     #[serde(default = "default_micro_batch_size")]
     #[schemars(range(min = 1))]

@@ -162,8 +162,8 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
         ),
         (
             "max_steps = 100",
-            "max_steps = 100\nprecision = \"bf16\"",
-            "x.toml:13:13: error: `train.precision` is \"bf16\", expected \"f32\"; hint: bf16 and f16 do not exist yet",
+            "max_steps = 100\nprecision = \"fp8\"",
+            "x.toml:13:13: error: `train.precision` is \"fp8\", expected \"f32\", \"bf16\" or \"f16\"",
         ),
         // Meaning.
         (

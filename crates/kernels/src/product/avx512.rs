@@ -1,0 +1,297 @@
+//! The product with AVX-512: tiles of eight rows and three vectors, in f32 and, with AVX-512-BF16, on pairs of bfloat16.
+
+// Indices name registers: the loops are unrolled, and an iterator would hide which.
+#![allow(clippy::needless_range_loop)]
+
+use super::portable::{self, BF16 as ROUND_BF16, F16 as ROUND_F16};
+use super::tile::{Base, MOST_ROWS, Operand, Pack, Tier, Tile};
+use std::arch::x86_64::*;
+
+const LANES: usize = 16;
+const ROWS: usize = MOST_ROWS;
+
+macro_rules! tiles {
+    ($tile:ident) => {
+        [
+            &[$tile::<1, 1>, $tile::<1, 2>, $tile::<1, 3>],
+            &[$tile::<2, 1>, $tile::<2, 2>, $tile::<2, 3>],
+            &[$tile::<3, 1>, $tile::<3, 2>, $tile::<3, 3>],
+            &[$tile::<4, 1>, $tile::<4, 2>, $tile::<4, 3>],
+            &[$tile::<5, 1>, $tile::<5, 2>, $tile::<5, 3>],
+            &[$tile::<6, 1>, $tile::<6, 2>, $tile::<6, 3>],
+            &[$tile::<7, 1>, $tile::<7, 2>, $tile::<7, 3>],
+            &[$tile::<8, 1>, $tile::<8, 2>, $tile::<8, 3>],
+        ]
+    };
+}
+static F32_TILES: [&[Tile]; ROWS] = tiles!(f32_tile);
+static BF16_TILES: [&[Tile]; ROWS] = tiles!(bf16_tile);
+
+const fn rounded(pack: Pack) -> Tier {
+    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack, pair: 1, in_place: false }
+}
+
+pub(super) static F32: Tier =
+    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack: pack_f32, pair: 1, in_place: true };
+pub(super) static BF16: Tier =
+    Tier { rows: ROWS, lanes: LANES, tiles: &BF16_TILES, pack: pack_bf16, pair: 2, in_place: false };
+pub(super) static ROUNDED_BF16: Tier = rounded(portable::pack::<{ ROUND_BF16 }>);
+pub(super) static ROUNDED_F16: Tier = rounded(portable::pack::<{ ROUND_F16 }>);
+
+/// The lowest `count` lanes, all of them from 16 on.
+#[inline(always)]
+fn lanes(count: usize) -> __mmask16 {
+    if count >= LANES { !0 } else { (1 << count) - 1 }
+}
+
+macro_rules! tile {
+    ($(#[$doc:meta])* $name:ident, $features:literal, |$factor:ident, $row:ident, $sum:ident| $step:expr) => {
+        $(#[$doc])*
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const M: usize, const V: usize>(
+            steps: usize,
+            left: Operand,
+            right: Operand,
+            dst: *mut f32,
+            stride: usize,
+            columns: usize,
+            base: Option<Base>,
+        ) {
+            let last = lanes(columns - LANES * (V - 1));
+            let mask = |vector: usize| if vector + 1 == V { last } else { !0 };
+            let mut sums = [[_mm512_setzero_ps(); V]; M];
+            let (mut left_at, mut right_at) = (left.start, right.start);
+            for _ in 0..steps {
+                // SAFETY: each step of the right operand holds `columns` numbers, and the masks read no more; each
+                // step of the left one holds M rows. The pointers move on by wrapping, and are read only inside the
+                // steps.
+                unsafe {
+                    let mut row = [_mm512_setzero_ps(); V];
+                    for vector in 0..V {
+                        row[vector] = _mm512_maskz_loadu_ps(mask(vector), right_at.wrapping_add(vector * LANES));
+                    }
+                    for i in 0..M {
+                        let $factor = _mm512_set1_ps(*left_at.add(i * left.across));
+                        for vector in 0..V {
+                            let ($row, $sum) = (row[vector], sums[i][vector]);
+                            sums[i][vector] = $step;
+                        }
+                    }
+                }
+                left_at = left_at.wrapping_add(left.along);
+                right_at = right_at.wrapping_add(right.along);
+            }
+            for i in 0..M {
+                for vector in 0..V {
+                    // SAFETY: `dst` and `base` hold M rows of `columns` numbers, and the masks touch no more.
+                    unsafe {
+                        let sum = match base {
+                            None => sums[i][vector],
+                            Some(base) => {
+                                let before = base.start.wrapping_add(i * base.stride + vector * LANES);
+                                _mm512_add_ps(sums[i][vector], _mm512_maskz_loadu_ps(mask(vector), before))
+                            }
+                        };
+                        _mm512_mask_storeu_ps(dst.wrapping_add(i * stride + vector * LANES), mask(vector), sum);
+                    }
+                }
+            }
+        }
+    };
+}
+
+tile!(
+    /// SAFETY: see [`Tile`].
+    f32_tile, "avx512f,avx512bw,avx512vl,avx512dq", |factor, row, sum| _mm512_fmadd_ps(factor, row, sum)
+);
+tile!(
+    /// SAFETY: see [`Tile`].
+    bf16_tile, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16",
+    |factor, row, sum| _mm512_dpbf16_ps(sum, as_pairs(factor), as_pairs(row))
+);
+
+/// The same bits, as 32 bfloat16.
+#[inline(always)]
+fn as_pairs(bits: __m512) -> __m512bh {
+    // SAFETY: both are 512 bits of plain numbers.
+    unsafe { std::mem::transmute(bits) }
+}
+
+/// The same bits, as 16 f32.
+#[inline(always)]
+fn as_floats(pairs: __m512bh) -> __m512 {
+    // SAFETY: both are 512 bits of plain numbers.
+    unsafe { std::mem::transmute(pairs) }
+}
+
+/// Turns 16 rows of 16 numbers into 16 columns.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+    let pd = |x: __m512| _mm512_castps_pd(x);
+    let ps = |x: __m512d| _mm512_castpd_ps(x);
+    let mut twos = [_mm512_setzero_ps(); 16];
+    for k in 0..8 {
+        twos[2 * k] = _mm512_unpacklo_ps(rows[2 * k], rows[2 * k + 1]);
+        twos[2 * k + 1] = _mm512_unpackhi_ps(rows[2 * k], rows[2 * k + 1]);
+    }
+    // `fours[4 g + c]` holds in its 128-bit lane `l` the rows `4 g .. 4 g + 4` of column `4 l + c`.
+    let mut fours = [_mm512_setzero_ps(); 16];
+    for g in 0..4 {
+        let [a, b, c, d] = [twos[4 * g], twos[4 * g + 1], twos[4 * g + 2], twos[4 * g + 3]];
+        fours[4 * g] = ps(_mm512_unpacklo_pd(pd(a), pd(c)));
+        fours[4 * g + 1] = ps(_mm512_unpackhi_pd(pd(a), pd(c)));
+        fours[4 * g + 2] = ps(_mm512_unpacklo_pd(pd(b), pd(d)));
+        fours[4 * g + 3] = ps(_mm512_unpackhi_pd(pd(b), pd(d)));
+    }
+    let mut columns = [_mm512_setzero_ps(); 16];
+    for c in 0..4 {
+        let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+        let even = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(d, e)); // lanes 0 and 2
+        let odd = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(d, e)); // lanes 1 and 3
+        columns[c] = _mm512_shuffle_f32x4::<0x88>(even.0, even.1);
+        columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd.0, odd.1);
+        columns[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even.0, even.1);
+        columns[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd.0, odd.1);
+    }
+    columns
+}
+
+/// SAFETY: see [`Pack`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn pack_f32(
+    packed: *mut f32,
+    width: usize,
+    source: *const f32,
+    across: usize,
+    along: usize,
+    count: usize,
+    depth: usize,
+) {
+    if along == 1 {
+        // SAFETY: 16 numbers from `step` on of sequence `w`, cut at `depth`.
+        let load = |w: usize, step: usize| unsafe {
+            _mm512_maskz_loadu_ps(lanes(depth - step), source.wrapping_add(w * across + step))
+        };
+        // SAFETY: the caller's.
+        return unsafe { pack_sequences(packed, width, count, depth, load) };
+    }
+    if across == 1 {
+        for step in 0..depth {
+            for w in (0..width).step_by(LANES) {
+                let from = source.wrapping_add(step * along + w);
+                // SAFETY: the masks read no sequence but the `count` there are, and write `width` numbers for a step.
+                unsafe {
+                    let values = _mm512_maskz_loadu_ps(lanes(count.saturating_sub(w)), from);
+                    _mm512_mask_storeu_ps(packed.wrapping_add(step * width + w), lanes(width - w), values);
+                }
+            }
+        }
+        return;
+    }
+    // SAFETY: the caller's.
+    unsafe { portable::pack::<{ portable::FULL }>(packed, width, source, across, along, count, depth) }
+}
+
+/// Two rows as pairs of bfloat16, the first in the lower half.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[inline]
+fn pairs(first: __m512, second: __m512) -> __m512 {
+    let bits = |row: __m512| -> __m512i {
+        let rounded = _mm512_cvtneps_pbh(row);
+        // SAFETY: both are 256 bits of plain numbers.
+        _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(rounded) })
+    };
+    _mm512_castsi512_ps(_mm512_or_si512(bits(first), _mm512_slli_epi32::<16>(bits(second))))
+}
+
+/// SAFETY: see [`Pack`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn pack_bf16(
+    packed: *mut f32,
+    width: usize,
+    source: *const f32,
+    across: usize,
+    along: usize,
+    count: usize,
+    depth: usize,
+) {
+    let steps = depth.div_ceil(2);
+    if along == 1 {
+        let load = |w: usize, step: usize| {
+            let left = depth - 2 * step;
+            let from = source.wrapping_add(w * across + 2 * step);
+            // SAFETY: 32 numbers from `2 step` on of sequence `w`, cut at `depth`.
+            unsafe {
+                let first = _mm512_maskz_loadu_ps(lanes(left), from);
+                let second = _mm512_maskz_loadu_ps(lanes(left.saturating_sub(LANES)), from.wrapping_add(LANES));
+                as_floats(_mm512_cvtne2ps_pbh(second, first))
+            }
+        };
+        // SAFETY: the caller's.
+        return unsafe { pack_sequences(packed, width, count, steps, load) };
+    }
+    for step in 0..steps {
+        for w in (0..width).step_by(LANES) {
+            let there = lanes(count.saturating_sub(w));
+            let from = source.wrapping_add(2 * step * along + w * across);
+            let second = if 2 * step + 1 < depth { there } else { 0 };
+            // SAFETY: the masks read no sequence but the `count` there are and no number past `depth`, and write
+            // `width` numbers for a step.
+            unsafe {
+                let (first, second) = if across == 1 {
+                    (_mm512_maskz_loadu_ps(there, from), _mm512_maskz_loadu_ps(second, from.wrapping_add(along)))
+                } else {
+                    (gather(there, from, across), gather(second, from.wrapping_add(along), across))
+                };
+                let at = packed.wrapping_add(step * width + w);
+                _mm512_mask_storeu_ps(at, lanes(width - w), pairs(first, second));
+            }
+        }
+    }
+}
+
+/// Numbers `stride` apart, zero where the mask has no bit.
+///
+/// SAFETY: what the mask names lies in one allocation.
+#[inline(always)]
+unsafe fn gather(mask: __mmask16, start: *const f32, stride: usize) -> __m512 {
+    let mut values = [0f32; LANES];
+    for (lane, value) in values.iter_mut().enumerate() {
+        if mask >> lane & 1 == 1 {
+            // SAFETY: the caller's.
+            *value = unsafe { *start.add(lane * stride) };
+        }
+    }
+    // SAFETY: plain numbers.
+    unsafe { std::mem::transmute(values) }
+}
+
+/// Packs sequences that lie along memory: `load` gives 16 steps of one of them, from a step on.
+///
+/// SAFETY: see [`Pack`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn pack_sequences(
+    packed: *mut f32,
+    width: usize,
+    count: usize,
+    steps: usize,
+    load: impl Fn(usize, usize) -> __m512,
+) {
+    for w in (0..width).step_by(LANES) {
+        for step in (0..steps).step_by(LANES) {
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for (row, values) in rows.iter_mut().enumerate().take(count.saturating_sub(w)) {
+                *values = load(w + row, step);
+            }
+            for (column, values) in transpose(rows).iter().enumerate().take(steps - step) {
+                // SAFETY: `width` numbers for each step below `steps`.
+                unsafe {
+                    let at = packed.wrapping_add((step + column) * width + w);
+                    _mm512_mask_storeu_ps(at, lanes(width - w), *values);
+                }
+            }
+        }
+    }
+}

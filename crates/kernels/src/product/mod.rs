@@ -1,0 +1,606 @@
+//! Matrices in slices of host memory, their product, and the split of work between threads.
+//!
+//! A product is cut into tiles of a few rows and vectors of columns, whose sums stay in registers (Goto and van de
+//! Geijn 2008). Operands that a tile can read where they lie stay there; others are copied into the order the tiles
+//! read, once for all threads where all of them need it. How a product is cut depends on its shape alone, so that
+//! results are the same bit for bit on every number of threads.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+use crate::Precision;
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use tile::{Base, MOST_ROWS, Operand, Tier};
+
+/// Steps of the summed side for which operands are packed and tiles run at a time: a packed panel of both sides stays
+/// in the caches.
+const STEPS: usize = 512;
+
+/// Beyond this many numbers from one step to the next, reading in place misses the translation cache at every step.
+const FAR: usize = 8192;
+
+/// A matrix to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major and without gaps.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Row-major, the next row `row_stride` numbers after the last. Panics if `data` is too short.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(extent(rows, cols, row_stride) <= data.len(), "{rows} x {cols} do not fit {} numbers", data.len());
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, without moving anything.
+    pub fn t(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    /// Some of the rows.
+    pub fn rows(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.rows);
+        let start = if range.is_empty() { 0 } else { range.start * self.row_stride };
+        Self { data: &self.data[start..], rows: range.len(), ..self }
+    }
+
+    /// Some of the columns.
+    pub fn cols(self, range: Range<usize>) -> Self {
+        self.t().rows(range).t()
+    }
+
+    /// Where a number lies; only to be read if the matrix has it.
+    fn at(&self, row: usize, col: usize) -> *const f32 {
+        self.data.as_ptr().wrapping_add(row * self.row_stride + col * self.col_stride)
+    }
+}
+
+/// A row-major matrix to write, possibly not yet initialized.
+pub(crate) struct MatrixMut<'a> {
+    start: *mut f32,
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    owner: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a `MatrixMut` is a unique borrow of its elements (see `new` and `split_cols`), and `&mut [f32]` is `Send`.
+unsafe impl Send for MatrixMut<'_> {}
+
+impl<'a> MatrixMut<'a> {
+    /// The whole slice, without gaps. Panics if the size is another.
+    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(rows * cols, data.len());
+        Self { start: data.as_mut_ptr(), rows, cols, row_stride: cols, owner: PhantomData }
+    }
+
+    /// Memory that nothing has been written to: only for [`Start`]s that do not read it. Panics if the size is another.
+    pub fn uninit(data: &'a mut [MaybeUninit<f32>], rows: usize, cols: usize) -> Self {
+        assert_eq!(rows * cols, data.len());
+        Self { start: data.as_mut_ptr().cast(), rows, cols, row_stride: cols, owner: PhantomData }
+    }
+
+    /// The first `at` columns and the others.
+    pub fn split_cols(self, at: usize) -> (Self, Self) {
+        assert!(at <= self.cols);
+        // SAFETY: with no rows nothing is ever read through the pointer, and `wrapping_add` may point anywhere. With
+        // rows, `at <= cols` stays inside the first row or one past it. Columns below `at` and from `at` on are
+        // different elements, because `cols <= row_stride`; `self` is consumed, so that each has one owner.
+        let right = self.start.wrapping_add(at);
+        let left = Self { cols: at, ..self };
+        let right = Self {
+            start: right,
+            rows: left.rows,
+            cols: self.cols - at,
+            row_stride: left.row_stride,
+            owner: PhantomData,
+        };
+        (left, right)
+    }
+
+    /// Pieces of `width` columns, the last may be narrower.
+    pub fn column_pieces(self, width: usize) -> Vec<Self> {
+        let mut pieces = Vec::with_capacity(self.cols.div_ceil(width));
+        let mut rest = self;
+        while rest.cols > width {
+            let (piece, others) = rest.split_cols(width);
+            pieces.push(piece);
+            rest = others;
+        }
+        pieces.push(rest);
+        pieces
+    }
+
+    /// Adds numbers to the first of a row, as many as the matrix has columns or `values` numbers. Panics if there is
+    /// no such row.
+    pub fn add_to_row(&mut self, row: usize, values: &[f32]) {
+        assert!(row < self.rows);
+        for (col, value) in values.iter().enumerate().take(self.cols) {
+            // SAFETY: the matrix has this number, initialized by whoever adds to it, and is borrowed alone.
+            unsafe { *self.start.wrapping_add(row * self.row_stride + col) += *value };
+        }
+    }
+
+    /// Writes zero everywhere.
+    pub fn clear(&mut self) {
+        for row in 0..self.rows {
+            for col in 0..self.cols {
+                // SAFETY: the matrix has this number, and is borrowed alone.
+                unsafe { *self.start.wrapping_add(row * self.row_stride + col) = 0.0 };
+            }
+        }
+    }
+
+    /// Some of the rows, borrowed.
+    pub fn rows(&mut self, range: Range<usize>) -> MatrixMut<'_> {
+        assert!(range.start <= range.end && range.end <= self.rows);
+        // The borrow of `self` lives as long as the result, so the elements still have one owner; a start without
+        // rows is never read through.
+        MatrixMut {
+            start: self.start.wrapping_add(range.start * self.row_stride),
+            rows: range.len(),
+            owner: PhantomData,
+            ..*self
+        }
+    }
+}
+
+/// How many numbers a row-major matrix spans.
+fn extent(rows: usize, cols: usize, row_stride: usize) -> usize {
+    if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + cols }
+}
+
+/// Whether this processor has instructions for products of the format.
+pub(crate) fn computes_in(precision: Precision) -> bool {
+    let tier = Tier::of(precision);
+    // A format without instructions is computed in f32, one number a step, on rounded operands.
+    precision == Precision::F32 || tier.pair == 2
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Nothing: the destination is only written.
+    Zero,
+    /// What stands in the destination.
+    Itself,
+    /// One row, as long as the destination has columns, added to each of its rows.
+    Row(&'a [f32]),
+}
+
+/// Which operand of a product: tiles want the left one in rows and the right one in columns.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Left,
+    Right,
+}
+
+/// How one operand is laid out once packed: panel after panel of its sequences (rows on the left, columns on the
+/// right), [`STEPS`] steps at a time.
+#[derive(Clone, Copy)]
+struct Layout {
+    tier: &'static Tier,
+    role: Role,
+    /// Sequences, and numbers of each.
+    count: usize,
+    depth: usize,
+}
+
+impl Layout {
+    /// `operand`'s rows are its sequences.
+    fn new(tier: &'static Tier, role: Role, operand: Matrix) -> Self {
+        Self { tier, role, count: operand.rows, depth: operand.cols }
+    }
+
+    /// Sequences of a whole panel.
+    fn whole(&self) -> usize {
+        if self.role == Role::Left { self.tier.rows } else { self.tier.columns() }
+    }
+
+    /// The width of panel number `panel` with its padding.
+    fn width(&self, panel: usize) -> usize {
+        match self.role {
+            Role::Left => self.tier.rows,
+            Role::Right => self.tier.panel(self.count - panel * self.whole()),
+        }
+    }
+
+    fn panels(&self) -> usize {
+        self.count.div_ceil(self.whole())
+    }
+
+    /// All panels side by side.
+    fn padded(&self) -> usize {
+        match self.panels() {
+            0 => 0,
+            panels => (panels - 1) * self.whole() + self.width(panels - 1),
+        }
+    }
+
+    fn steps(&self) -> usize {
+        self.depth.div_ceil(self.tier.pair)
+    }
+
+    /// The blocks of steps, each a range.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let steps = self.steps();
+        // At least one, so that a product over nothing still writes what it starts from.
+        (0..steps.max(1)).step_by(STEPS).map(move |start| start..(start + STEPS).min(steps))
+    }
+
+    /// Numbers of the packed operand.
+    fn len(&self) -> usize {
+        self.padded() * self.steps()
+    }
+
+    /// Where a panel of a block starts.
+    fn offset(&self, block: &Range<usize>, panel: usize) -> usize {
+        block.start * self.padded() + panel * self.whole() * block.len()
+    }
+}
+
+/// Packs one panel of one block into `packed`, which has its size.
+fn pack_panel(layout: Layout, operand: Matrix, block: &Range<usize>, panel: usize, packed: &mut [MaybeUninit<f32>]) {
+    let (width, first) = (layout.width(panel), panel * layout.whole());
+    assert!(packed.len() == width * block.len() && first < operand.rows && operand.rows == layout.count);
+    let from = block.start * layout.tier.pair;
+    let depth = (block.end * layout.tier.pair).min(operand.cols) - from;
+    let count = layout.whole().min(operand.rows - first);
+    // SAFETY: `packed` takes `width` numbers for each step (asserted), and the operand holds `count` sequences from
+    // `first` on and `depth` numbers of each from `from` on. A tier is only ever chosen if the processor has it.
+    unsafe {
+        let source = operand.at(first, from);
+        let (across, along) = (operand.row_stride, operand.col_stride);
+        (layout.tier.pack)(packed.as_mut_ptr().cast(), width, source, across, along, count, depth)
+    }
+}
+
+/// One operand of a product, as its tiles get it.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    /// Tiles read it where it lies.
+    InPlace(Matrix<'a>),
+    /// Each block is packed when its turn comes.
+    Packing(Matrix<'a>),
+    /// It was packed before; of its sequences these many, from the one that starts this panel.
+    Packed { layout: Layout, packed: &'a [f32], panel: usize, count: usize },
+}
+
+impl<'a> Side<'a> {
+    /// Rows of `operand` are its sequences: it is the left operand, or the transpose of the right one.
+    fn of(tier: &'static Tier, role: Role, operand: Matrix<'a>) -> Self {
+        // A tile's rows may lie anywhere; its columns lie side by side.
+        let readable = match role {
+            Role::Left => operand.col_stride <= FAR,
+            Role::Right => operand.row_stride == 1 || operand.rows == 1,
+        };
+        if tier.in_place && readable { Self::InPlace(operand) } else { Self::Packing(operand) }
+    }
+
+    /// Sequences and the length of each.
+    fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::InPlace(operand) | Self::Packing(operand) => [operand.rows, operand.cols],
+            Self::Packed { layout, count, .. } => [*count, layout.depth],
+        }
+    }
+}
+
+thread_local! {
+    /// Memory that products pack into. Taken while in use: another product may start on the same thread while this
+    /// one waits, and then finds none.
+    static SCRATCH: Cell<[Vec<MaybeUninit<f32>>; 3]> = const { Cell::new([Vec::new(), Vec::new(), Vec::new()]) };
+}
+
+/// Calls `body` with memory for `len` numbers, aligned to a cache line; `which` of the thread's three pieces.
+fn with_scratch<R>(which: usize, len: usize, body: impl FnOnce(&mut [MaybeUninit<f32>]) -> R) -> R {
+    const LINE: usize = 16;
+    if len == 0 {
+        return body(&mut []);
+    }
+    let mut pieces = SCRATCH.take();
+    let mut memory = std::mem::take(&mut pieces[which]);
+    SCRATCH.set(pieces);
+    if memory.len() < len + LINE {
+        memory = Vec::with_capacity(len + LINE);
+        memory.resize_with(len + LINE, MaybeUninit::uninit);
+    }
+    let start = memory.as_ptr().align_offset(LINE * size_of::<f32>());
+    let result = body(&mut memory[start..start + len]);
+    let mut pieces = SCRATCH.take();
+    pieces[which] = memory;
+    SCRATCH.set(pieces);
+    result
+}
+
+/// The tiles of one product, on the calling thread: `dst = start + left right`.
+fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
+    let ([rows, depth], [cols, right_depth]) = (left.dims(), right.dims());
+    assert!(rows == dst.rows && cols == dst.cols && depth == right_depth, "shapes of a product");
+    if let Start::Row(row) = start {
+        assert_eq!(row.len(), cols, "a number for each column");
+    }
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    // A single block of an operand that is packed as it is needed.
+    let own = |side: Side, role| match side {
+        Side::Packing(operand) => Some(Layout::new(tier, role, operand)),
+        _ => None,
+    };
+    let size = |layout: Option<Layout>| layout.map_or(0, |layout| layout.padded() * layout.steps().min(STEPS));
+    let (own_left, own_right) = (own(left, Role::Left), own(right, Role::Right));
+    let blocks = Layout { tier, role: Role::Left, count: rows, depth };
+    with_scratch(0, size(own_left), |left_memory| {
+        with_scratch(1, size(own_right), |right_memory| {
+            for block in blocks.blocks() {
+                for (layout, side, memory) in
+                    [(own_left, left, &mut *left_memory), (own_right, right, &mut *right_memory)]
+                {
+                    if let (Some(layout), Side::Packing(operand)) = (layout, side) {
+                        for panel in 0..layout.panels() {
+                            let at = panel * layout.whole() * block.len();
+                            let packed = &mut memory[at..at + layout.width(panel) * block.len()];
+                            pack_panel(layout, operand, &block, panel, packed);
+                        }
+                    }
+                }
+                let first = block.start == 0;
+                let operand = |side: Side,
+                               layout: Option<Layout>,
+                               memory: &[MaybeUninit<f32>],
+                               panel: usize,
+                               whole: usize| {
+                    match (side, layout) {
+                        (Side::Packed { layout, packed, panel: first, .. }, _) => {
+                            let panel = first + panel;
+                            let start = packed[layout.offset(&block, panel)..].as_ptr();
+                            Operand { start, across: 1, along: layout.width(panel) }
+                        }
+                        (Side::Packing(_), Some(layout)) => {
+                            let start = memory.as_ptr().cast::<f32>().wrapping_add(panel * whole * block.len());
+                            Operand { start, across: 1, along: layout.width(panel) }
+                        }
+                        (Side::InPlace(matrix) | Side::Packing(matrix), _) => Operand {
+                            start: matrix.at(panel * whole, block.start),
+                            across: matrix.row_stride,
+                            along: matrix.col_stride,
+                        },
+                    }
+                };
+                for column in (0..cols).step_by(tier.columns()) {
+                    let columns = tier.columns().min(cols - column);
+                    let right = operand(right, own_right, right_memory, column / tier.columns(), tier.columns());
+                    for row in (0..rows).step_by(tier.rows) {
+                        let height = tier.rows.min(rows - row);
+                        let left = operand(left, own_left, left_memory, row / tier.rows, tier.rows);
+                        let at = dst.start.wrapping_add(row * dst.row_stride + column);
+                        let base = match start {
+                            Start::Zero if first => None,
+                            Start::Row(row) if first => Some(Base { start: row[column..].as_ptr(), stride: 0 }),
+                            _ => Some(Base { start: at, stride: dst.row_stride }),
+                        };
+                        let tile = tier.tile(height, columns);
+                        // SAFETY: `at` starts `height` rows of `columns` numbers inside `dst`, which is borrowed
+                        // alone; `base` is the same place, written by the block before or initialized by the caller
+                        // who asked for it, or a row of at least `columns` numbers. Operands in place are matrices
+                        // whose numbers exist (checked when they were made) and cover the tile, as `rows`, `cols` and
+                        // `depth` are theirs; packed ones cover whole tiles. The tier is one the processor has.
+                        unsafe { tile(block.len(), left, right, at, dst.row_stride, columns, base) };
+                    }
+                }
+            }
+        })
+    })
+}
+
+/// `dst = start + a b` on the calling thread.
+///
+/// # Shapes
+/// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
+pub(crate) fn product(dst: &mut MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
+    let tier = Tier::of(precision);
+    multiply(tier, dst, start, Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+}
+
+/// `dst = start + a b`, shared out between threads.
+///
+/// # Shapes
+/// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
+pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
+    let tier = Tier::of(precision);
+    let (left, right) = (Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+    if a.rows * a.cols * b.cols < SMALL {
+        let mut dst = dst;
+        return multiply(tier, &mut dst, start, left, right);
+    }
+    if b.cols > 4 * a.rows {
+        return with_shared(tier, Role::Left, left, |left| {
+            let width = (b.cols / 16).clamp(1, 192).next_multiple_of(tier.columns());
+            dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
+                let columns = i * width..i * width + dst.cols;
+                let start = match start {
+                    Start::Row(row) => Start::Row(&row[columns.clone()]),
+                    same => same,
+                };
+                multiply(tier, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
+            });
+        });
+    }
+    with_shared(tier, Role::Right, right, |right| {
+        let height = piece(a.rows);
+        row_pieces(dst, height).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
+            let rows = i * height..i * height + dst.rows;
+            multiply(tier, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows)), right);
+        });
+    });
+}
+
+/// The right operand of products on several threads: packed once for all of them where it must be packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    tier: &'static Tier,
+    side: Side<'a>,
+}
+
+impl Shared<'_> {
+    /// `dst = start + a b` on the calling thread, where `b` is the shared operand.
+    ///
+    /// # Shapes
+    /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
+    pub fn product(&self, dst: &mut MatrixMut, start: Start, a: Matrix) {
+        multiply(self.tier, dst, start, Side::of(self.tier, Role::Left, a), self.side);
+    }
+
+    /// Where [`Shared::columns`] can start: at multiples of this.
+    pub fn column_step(&self) -> usize {
+        self.tier.columns()
+    }
+
+    /// Some of the columns. Panics if they do not start at a multiple of [`Shared::column_step`].
+    pub fn columns(&self, range: Range<usize>) -> Self {
+        assert!(range.start.is_multiple_of(self.column_step()), "columns from {}", range.start);
+        let side = match self.side {
+            Side::InPlace(operand) => Side::InPlace(operand.rows(range)),
+            Side::Packing(operand) => Side::Packing(operand.rows(range)),
+            Side::Packed { layout, packed, panel, count } => {
+                assert!(range.start <= range.end && range.end <= count);
+                let panel = panel + range.start / self.column_step();
+                Side::Packed { layout, packed, panel, count: range.len() }
+            }
+        };
+        Self { side, ..*self }
+    }
+}
+
+/// Calls `body` with the right operand of many products, ready for every thread.
+pub(crate) fn shared<R>(b: Matrix, precision: Precision, body: impl FnOnce(Shared) -> R) -> R {
+    let tier = Tier::of(precision);
+    with_shared(tier, Role::Right, Side::of(tier, Role::Right, b.t()), |side| body(Shared { tier, side }))
+}
+
+/// The right operand of many products on the calling thread, packed into `memory` if it must be packed.
+pub(crate) fn prepared<'a>(b: Matrix<'a>, precision: Precision, memory: &'a mut Vec<MaybeUninit<f32>>) -> Shared<'a> {
+    let tier = Tier::of(precision);
+    let side = match Side::of(tier, Role::Right, b.t()) {
+        Side::Packing(operand) => {
+            let layout = Layout::new(tier, Role::Right, operand);
+            if memory.len() < layout.len() {
+                *memory = buffer(layout.len());
+            }
+            for block in layout.blocks() {
+                for panel in 0..layout.panels() {
+                    let at = layout.offset(&block, panel);
+                    let packed = &mut memory[at..at + layout.width(panel) * block.len()];
+                    pack_panel(layout, operand, &block, panel, packed);
+                }
+            }
+            // SAFETY: the panels cover this much of the memory, and each was written whole (see `Pack`).
+            let packed = unsafe { written_slice(&mut memory[..layout.len()]) };
+            Side::Packed { layout, packed, panel: 0, count: layout.count }
+        }
+        side => side,
+    };
+    Shared { tier, side }
+}
+
+/// `a b` in fresh memory, shared out between threads.
+pub(crate) fn new_product(a: Matrix, b: Matrix, precision: Precision) -> Vec<f32> {
+    let mut values = buffer(a.rows * b.cols);
+    parallel_product(MatrixMut::uninit(&mut values, a.rows, b.cols), Start::Zero, a, b, precision);
+    // SAFETY: a product that starts from zero writes every number.
+    unsafe { written(values) }
+}
+
+/// Memory for `len` numbers that are all going to be written: not zeroed first.
+pub(crate) fn buffer(len: usize) -> Vec<MaybeUninit<f32>> {
+    let mut values = Vec::with_capacity(len);
+    values.resize_with(len, MaybeUninit::uninit);
+    values
+}
+
+/// The numbers written to a [`buffer`].
+///
+/// # Safety
+/// Every one of them has been written.
+pub(crate) unsafe fn written(values: Vec<MaybeUninit<f32>>) -> Vec<f32> {
+    let mut values = std::mem::ManuallyDrop::new(values);
+    // SAFETY: `MaybeUninit<f32>` has the layout of `f32`, the vector is given up, and its numbers are initialized.
+    unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast(), values.len(), values.capacity()) }
+}
+
+/// The same for a part of a [`buffer`].
+///
+/// # Safety
+/// Every number of it has been written.
+pub(crate) unsafe fn written_slice(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    // SAFETY: the same layout, the same borrow, and the numbers are initialized.
+    unsafe { &mut *(values as *mut [MaybeUninit<f32>] as *mut [f32]) }
+}
+
+/// Below this many multiplications a product is not worth sharing out.
+const SMALL: usize = 64 * 1024;
+
+/// Pieces of `height` rows, the last may be lower.
+fn row_pieces(dst: MatrixMut, height: usize) -> Vec<MatrixMut> {
+    let MatrixMut { start, rows, cols, row_stride, .. } = dst;
+    // `dst` is consumed and the rows of different pieces are different elements: each still has one owner.
+    (0..rows)
+        .step_by(height)
+        .map(|row| MatrixMut {
+            start: start.wrapping_add(row * row_stride),
+            rows: height.min(rows - row),
+            cols,
+            row_stride,
+            owner: PhantomData,
+        })
+        .collect()
+}
+
+/// Calls `body` with the operand ready to be read by every thread: packed, if it cannot be read in place.
+fn with_shared<R>(tier: &'static Tier, role: Role, side: Side, body: impl FnOnce(Side) -> R) -> R {
+    let Side::Packing(operand) = side else { return body(side) };
+    let layout = Layout::new(tier, role, operand);
+    with_scratch(2, layout.len(), |memory| {
+        let mut panels = Vec::new();
+        let mut rest = &mut *memory;
+        for block in layout.blocks() {
+            for panel in 0..layout.panels() {
+                let (packed, others) = rest.split_at_mut(layout.width(panel) * block.len());
+                panels.push((block.clone(), panel, packed));
+                rest = others;
+            }
+        }
+        panels.into_par_iter().with_min_len(2).for_each(|(block, panel, packed)| {
+            pack_panel(layout, operand, &block, panel, packed);
+        });
+        // SAFETY: the panels cover all of the memory, and each was written whole (see `Pack`).
+        let packed = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<f32>(), memory.len()) };
+        body(Side::Packed { layout, packed, panel: 0, count: layout.count })
+    })
+}
+
+/// The length of the pieces in which `length` rows are shared out: a function of the length alone, so that sums do not
+/// depend on the number of threads. Few enough rows to stay in a core's cache, and a multiple of every tile.
+pub(crate) fn piece(length: usize) -> usize {
+    (length / 8).clamp(16, 64).next_multiple_of(MOST_ROWS)
+}

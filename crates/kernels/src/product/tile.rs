@@ -1,0 +1,112 @@
+//! What the instruction sets have in common: a tile of the product, and how its operands are laid out for it.
+
+use crate::Precision;
+use std::sync::OnceLock;
+
+/// One operand of a tile: `wide` numbers for each step along the summed side.
+///
+/// Of the left operand the numbers of a step are the rows, `across` apart; of the right one they are columns, side by
+/// side. Numbers of the next step lie `along` further on. Where a step holds two half-precision numbers each f32 of
+/// it stands for a pair.
+#[derive(Clone, Copy)]
+pub(super) struct Operand {
+    pub start: *const f32,
+    pub across: usize,
+    pub along: usize,
+}
+
+/// What a tile's sums are added to: nothing, or numbers whose rows are `stride` apart (0 repeats one row).
+#[derive(Clone, Copy)]
+pub(super) struct Base {
+    pub start: *const f32,
+    pub stride: usize,
+}
+
+/// Computes `dst = base + left right` for one tile: `steps`, left, right, dst, its row stride, its columns, base.
+///
+/// # Safety
+/// The processor has the instructions. For every step the operands hold as many numbers as the tile has rows and
+/// columns (or, if the tier packs its right operands, whole vectors of them), `dst` and `base` as many rows and columns
+/// as the tile, and nothing else reads or writes `dst` meanwhile (`base` may be `dst`).
+pub(super) type Tile = unsafe fn(usize, Operand, Operand, *mut f32, usize, usize, Option<Base>);
+
+/// Copies `count` sequences (`width` with zeros for what is missing) into the order a tile reads them: from
+/// `source[w * across + k * along]` to `packed[step * width + w]`.
+///
+/// Arguments: packed, width, source, across, along, count, depth.
+///
+/// # Safety
+/// The processor has the instructions. `packed` takes `width` numbers for each step, and `source` holds all the
+/// numbers the formula names.
+pub(super) type Pack = unsafe fn(*mut f32, usize, *const f32, usize, usize, usize, usize);
+
+/// The most rows any tile has.
+pub(super) const MOST_ROWS: usize = 8;
+
+/// A way to compute products: an instruction set and a number format.
+pub(super) struct Tier {
+    /// Rows of a whole tile.
+    pub rows: usize,
+    /// Numbers of a vector.
+    pub lanes: usize,
+    /// Tiles by rows and by vectors of columns, both less one.
+    pub tiles: &'static [&'static [Tile]],
+    pub pack: Pack,
+    /// Numbers along the summed side in one step of a tile.
+    pub pair: usize,
+    /// Whether tiles read operands where they lie, with columns that do not fill a vector; else both are packed.
+    pub in_place: bool,
+}
+
+impl Tier {
+    /// Columns of a whole tile.
+    pub fn columns(&self) -> usize {
+        self.lanes * self.tiles[0].len()
+    }
+
+    /// The width of a packed panel with `left` columns to go.
+    pub fn panel(&self, left: usize) -> usize {
+        left.next_multiple_of(self.lanes).min(self.columns())
+    }
+
+    /// The tile for some rows and columns.
+    pub fn tile(&self, rows: usize, columns: usize) -> Tile {
+        self.tiles[rows - 1][columns.div_ceil(self.lanes) - 1]
+    }
+
+    /// The fastest way this processor has.
+    pub fn of(precision: Precision) -> &'static Tier {
+        static CHOSEN: [OnceLock<&'static Tier>; 3] = [const { OnceLock::new() }; 3];
+        CHOSEN[precision as usize]
+            .get_or_init(|| Self::all(precision).into_iter().next().expect("the portable way is there"))
+    }
+
+    /// Every way this processor has, the fastest first.
+    pub fn all(precision: Precision) -> Vec<&'static Tier> {
+        let mut found: Vec<&'static Tier> = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if crate::vector::avx512() {
+                match precision {
+                    Precision::F32 => found.push(&super::avx512::F32),
+                    Precision::Bf16 if std::is_x86_feature_detected!("avx512bf16") => found.push(&super::avx512::BF16),
+                    Precision::Bf16 => found.push(&super::avx512::ROUNDED_BF16),
+                    Precision::F16 => found.push(&super::avx512::ROUNDED_F16),
+                }
+            }
+            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                found.push(match precision {
+                    Precision::F32 => &super::avx2::F32,
+                    Precision::Bf16 => &super::avx2::ROUNDED_BF16,
+                    Precision::F16 => &super::avx2::ROUNDED_F16,
+                });
+            }
+        }
+        found.push(match precision {
+            Precision::F32 => &super::portable::F32,
+            Precision::Bf16 => &super::portable::ROUNDED_BF16,
+            Precision::F16 => &super::portable::ROUNDED_F16,
+        });
+        found
+    }
+}

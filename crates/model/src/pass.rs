@@ -1,0 +1,35 @@
+//! How a forward pass computes: what is the same for all of its layers.
+
+use burn::tensor::{Int, Tensor};
+use kernels::{Dropout, DropoutKey, Precision};
+
+/// How a forward pass computes.
+#[derive(Clone, Debug, Default)]
+pub struct Pass {
+    /// A token attends only inside its own segment, `[batch, seq]`; 0 is padding. None: each row is one segment.
+    pub segments: Option<Tensor<2, Int>>,
+    /// Format of matrix products and attention.
+    pub precision: Precision,
+    /// Where the randomness of dropout comes from; none drops nothing.
+    pub randomness: Option<Randomness>,
+}
+
+/// Names the randomness of one pass: with the layer's place in the model it decides what dropout drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Randomness {
+    /// The run's seed.
+    pub seed: u64,
+    /// The optimizer step.
+    pub step: u64,
+    /// The number, within the step, of the batch's first row.
+    pub first_row: u64,
+}
+
+impl Pass {
+    /// The dropout at `site`, a number that no other dropout of the model has; none if nothing is dropped.
+    pub(crate) fn dropout(&self, probability: f64, site: u32) -> Option<Dropout> {
+        let Randomness { seed, step, first_row } = self.randomness?;
+        (probability > 0.0)
+            .then_some(Dropout { probability: probability as f32, key: DropoutKey { seed, step, site, first_row } })
+    }
+}
