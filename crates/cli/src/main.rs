@@ -40,6 +40,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    model::keep_freed_memory();
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Train(arguments) => train::run(arguments),

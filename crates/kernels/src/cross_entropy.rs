@@ -315,11 +315,14 @@ fn losses(inputs: Inputs, mut gradient: Option<&mut Gradient>, best: Option<&mut
         if let Some(gradient) = gradient.as_deref_mut() {
             let slopes = Matrix::new(logits, count, vocab);
             let of_hidden = &mut gradient.hidden[range.start * width..range.end * width];
-            parallel_product(MatrixMut::uninit(of_hidden, count, width), Start::Zero, slopes, head, precision);
+            let of_hidden = MatrixMut::uninit(of_hidden, count, width);
             // The first chunk writes the head's gradient, the others add to it.
             let start = if range.start == 0 { Start::Zero } else { Start::Itself };
             let of_head = MatrixMut::uninit(&mut gradient.head, vocab, width);
-            parallel_product(of_head, start, slopes.t(), hidden, precision);
+            rayon::join(
+                || parallel_product(of_hidden, Start::Zero, slopes, head, precision),
+                || parallel_product(of_head, start, slopes.t(), hidden, precision),
+            );
         }
     }
     if let Some(best) = best {

@@ -30,6 +30,8 @@ mod host;
 pub mod layer_norm;
 #[allow(unsafe_code)]
 pub mod linear;
+#[allow(unsafe_code)]
+mod memory;
 #[cfg(test)]
 mod oracle;
 mod precision;
@@ -48,5 +50,6 @@ pub use embedding::embedding;
 pub use host::covers;
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
+pub use memory::keep_freed_memory;
 pub use precision::Precision;
 pub use support::{Support, support};

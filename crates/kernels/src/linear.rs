@@ -278,29 +278,40 @@ fn backward_rows(saved: Saved, dy: &[f32], n: usize, wanted: [bool; 3]) -> Gradi
     if want_b {
         tasks.iter_mut().zip(sums.chunks_mut(n)).for_each(|(task, sum)| task.sum = Some(sum));
     }
-    shared(Matrix::new(w, k, n).t(), precision, |weight| {
-        tasks.into_par_iter().with_max_len(1).for_each(|task| {
-            let du: &[f32] = match task.activation {
-                Some((u, du)) => {
-                    slope(u, task.dy, du);
-                    // SAFETY: just written.
-                    unsafe { written_slice(du) }
+    let by_rows = move || {
+        shared(Matrix::new(w, k, n).t(), precision, |weight| {
+            tasks.into_par_iter().with_max_len(1).for_each(|task| {
+                let du: &[f32] = match task.activation {
+                    Some((u, du)) => {
+                        slope(u, task.dy, du);
+                        // SAFETY: just written.
+                        unsafe { written_slice(du) }
+                    }
+                    None => task.dy,
+                };
+                if let Some(sum) = task.sum {
+                    du.chunks_exact(n).for_each(|row| vector::add(sum, row));
                 }
-                None => task.dy,
-            };
-            if let Some(sum) = task.sum {
-                du.chunks_exact(n).for_each(|row| vector::add(sum, row));
-            }
-            if let Some(dx) = task.dx {
-                let rows = du.len() / n;
-                weight.product(&mut MatrixMut::uninit(dx, rows, k), Start::Zero, Matrix::new(du, rows, n));
-            }
+                if let Some(dx) = task.dx {
+                    let rows = du.len() / n;
+                    weight.product(&mut MatrixMut::uninit(dx, rows, k), Start::Zero, Matrix::new(du, rows, n));
+                }
+            });
         });
-    });
-    // SAFETY: the tasks cover all rows, and each has written those of `dx` and `du` it had.
-    let (dx, du) = unsafe { (written(dx), written(du)) };
-    let du = if u.is_some() { &du[..] } else { dy };
-    let dw = want_w.then(|| new_product(Matrix::new(x, m, k).t(), Matrix::new(du, m, n), precision));
+    };
+    let of_weight =
+        |du: &[f32]| want_w.then(|| new_product(Matrix::new(x, m, k).t(), Matrix::new(du, m, n), precision));
+    let (dw, dx) = if u.is_some() {
+        by_rows();
+        // SAFETY: the tasks cover all rows, and each has written those of `dx` and `du` it had.
+        let (dx, du) = unsafe { (written(dx), written(du)) };
+        (of_weight(&du), dx)
+    } else {
+        // Neither waits for the other.
+        let ((), dw) = rayon::join(by_rows, || of_weight(dy));
+        // SAFETY: as above.
+        (dw, unsafe { written(dx) })
+    };
     let mut db = vec![0.0; if want_b { n } else { 0 }];
     sums.chunks_exact(n).for_each(|sum| vector::add(&mut db, sum));
     Gradient { x: want_x.then_some(dx), w: dw, b: want_b.then_some(db) }

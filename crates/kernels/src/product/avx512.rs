@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::portable::{self, BF16 as ROUND_BF16, F16 as ROUND_F16};
-use super::tile::{Base, MOST_ROWS, Operand, Pack, Tier, Tile};
+use super::tile::{Base, MOST_ROWS, Operand, Pack, Sequences, Tier, Tile};
 use std::arch::x86_64::*;
 
 const LANES: usize = 16;
@@ -159,38 +159,49 @@ fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
 
 /// SAFETY: see [`Pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn pack_f32(
-    packed: *mut f32,
-    width: usize,
-    source: *const f32,
-    across: usize,
-    along: usize,
-    count: usize,
-    depth: usize,
-) {
+unsafe fn pack_f32(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+    let Sequences { start, across, along, count, depth } = source;
     if along == 1 {
         // SAFETY: 16 numbers from `step` on of sequence `w`, cut at `depth`.
         let load = |w: usize, step: usize| unsafe {
-            _mm512_maskz_loadu_ps(lanes(depth - step), source.wrapping_add(w * across + step))
+            _mm512_maskz_loadu_ps(lanes(depth - step), start.wrapping_add(w * across + step))
         };
         // SAFETY: the caller's.
-        return unsafe { pack_sequences(packed, width, count, depth, load) };
+        return unsafe { pack_sequences(packed, width, second, count, depth, load) };
     }
     if across == 1 {
         for step in 0..depth {
             for w in (0..width).step_by(LANES) {
-                let from = source.wrapping_add(step * along + w);
+                let from = start.wrapping_add(step * along + w);
                 // SAFETY: the masks read no sequence but the `count` there are, and write `width` numbers for a step.
                 unsafe {
                     let values = _mm512_maskz_loadu_ps(lanes(count.saturating_sub(w)), from);
-                    _mm512_mask_storeu_ps(packed.wrapping_add(step * width + w), lanes(width - w), values);
+                    store(packed.wrapping_add(step * width), width, second, w, values);
                 }
             }
         }
         return;
     }
     // SAFETY: the caller's.
-    unsafe { portable::pack::<{ portable::FULL }>(packed, width, source, across, along, count, depth) }
+    unsafe { portable::pack::<{ portable::FULL }>(packed, width, second, source) }
+}
+
+/// Stores what 16 sequences from `w` on have for one step: those beyond `width` in the second panel, if there is one.
+///
+/// SAFETY: `at` starts the step of the first panel, see [`Pack`].
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+unsafe fn store(at: *mut f32, width: usize, second: usize, w: usize, values: __m512) {
+    // SAFETY: `width` numbers for each step of each panel.
+    unsafe {
+        if second == 0 {
+            _mm512_mask_storeu_ps(at.wrapping_add(w), lanes(width - w), values);
+        } else {
+            // Two panels of eight.
+            _mm256_storeu_ps(at, _mm512_castps512_ps256(values));
+            _mm256_storeu_ps(at.wrapping_add(second), _mm512_extractf32x8_ps::<1>(values));
+        }
+    }
 }
 
 /// Two rows as pairs of bfloat16, the first in the lower half.
@@ -207,20 +218,13 @@ fn pairs(first: __m512, second: __m512) -> __m512 {
 
 /// SAFETY: see [`Pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn pack_bf16(
-    packed: *mut f32,
-    width: usize,
-    source: *const f32,
-    across: usize,
-    along: usize,
-    count: usize,
-    depth: usize,
-) {
+unsafe fn pack_bf16(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+    let Sequences { start, across, along, count, depth } = source;
     let steps = depth.div_ceil(2);
     if along == 1 {
         let load = |w: usize, step: usize| {
             let left = depth - 2 * step;
-            let from = source.wrapping_add(w * across + 2 * step);
+            let from = start.wrapping_add(w * across + 2 * step);
             // SAFETY: 32 numbers from `2 step` on of sequence `w`, cut at `depth`.
             unsafe {
                 let first = _mm512_maskz_loadu_ps(lanes(left), from);
@@ -229,23 +233,22 @@ unsafe fn pack_bf16(
             }
         };
         // SAFETY: the caller's.
-        return unsafe { pack_sequences(packed, width, count, steps, load) };
+        return unsafe { pack_sequences(packed, width, second, count, steps, load) };
     }
     for step in 0..steps {
         for w in (0..width).step_by(LANES) {
             let there = lanes(count.saturating_sub(w));
-            let from = source.wrapping_add(2 * step * along + w * across);
-            let second = if 2 * step + 1 < depth { there } else { 0 };
+            let from = start.wrapping_add(2 * step * along + w * across);
+            let of_later = if 2 * step + 1 < depth { there } else { 0 };
             // SAFETY: the masks read no sequence but the `count` there are and no number past `depth`, and write
             // `width` numbers for a step.
             unsafe {
-                let (first, second) = if across == 1 {
-                    (_mm512_maskz_loadu_ps(there, from), _mm512_maskz_loadu_ps(second, from.wrapping_add(along)))
+                let (first, later) = if across == 1 {
+                    (_mm512_maskz_loadu_ps(there, from), _mm512_maskz_loadu_ps(of_later, from.wrapping_add(along)))
                 } else {
-                    (gather(there, from, across), gather(second, from.wrapping_add(along), across))
+                    (gather(there, from, across), gather(of_later, from.wrapping_add(along), across))
                 };
-                let at = packed.wrapping_add(step * width + w);
-                _mm512_mask_storeu_ps(at, lanes(width - w), pairs(first, second));
+                store(packed.wrapping_add(step * width), width, second, w, pairs(first, later));
             }
         }
     }
@@ -270,11 +273,12 @@ unsafe fn gather(mask: __mmask16, start: *const f32, stride: usize) -> __m512 {
 /// Packs sequences that lie along memory: `load` gives 16 steps of one of them, from a step on.
 ///
 /// SAFETY: see [`Pack`].
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
 unsafe fn pack_sequences(
     packed: *mut f32,
     width: usize,
+    second: usize,
     count: usize,
     steps: usize,
     load: impl Fn(usize, usize) -> __m512,
@@ -286,11 +290,8 @@ unsafe fn pack_sequences(
                 *values = load(w + row, step);
             }
             for (column, values) in transpose(rows).iter().enumerate().take(steps - step) {
-                // SAFETY: `width` numbers for each step below `steps`.
-                unsafe {
-                    let at = packed.wrapping_add((step + column) * width + w);
-                    _mm512_mask_storeu_ps(at, lanes(width - w), *values);
-                }
+                // SAFETY: a step below `steps`.
+                unsafe { store(packed.wrapping_add((step + column) * width), width, second, w, *values) };
             }
         }
     }

@@ -20,7 +20,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use tile::{Base, MOST_ROWS, Operand, Tier};
+use tile::{Base, MOST_ROWS, Operand, Sequences, Tier};
 
 /// Steps of the summed side for which operands are packed and tiles run at a time: a packed panel of both sides stays
 /// in the caches.
@@ -224,6 +224,11 @@ impl Layout {
         }
     }
 
+    /// Whether two panels fill the vectors that pack them.
+    fn packs_pairs(&self) -> bool {
+        self.role == Role::Left && 2 * self.tier.rows == self.tier.lanes
+    }
+
     fn panels(&self) -> usize {
         self.count.div_ceil(self.whole())
     }
@@ -258,19 +263,39 @@ impl Layout {
     }
 }
 
-/// Packs one panel of one block into `packed`, which has its size.
-fn pack_panel(layout: Layout, operand: Matrix, block: &Range<usize>, panel: usize, packed: &mut [MaybeUninit<f32>]) {
-    let (width, first) = (layout.width(panel), panel * layout.whole());
-    assert!(packed.len() == width * block.len() && first < operand.rows && operand.rows == layout.count);
+/// Packs some panels of one block, one or two, into `packed`, which has their size.
+fn pack_panels(
+    layout: Layout,
+    operand: Matrix,
+    block: &Range<usize>,
+    panels: Range<usize>,
+    packed: &mut [MaybeUninit<f32>],
+) {
+    let (width, first) = (layout.width(panels.start), panels.start * layout.whole());
+    assert!(packed.len() == panels.len() * width * block.len() && first < operand.rows && operand.rows == layout.count);
+    assert!(panels.len() == 1 || layout.packs_pairs() && panels.len() == 2);
     let from = block.start * layout.tier.pair;
     let depth = (block.end * layout.tier.pair).min(operand.cols) - from;
-    let count = layout.whole().min(operand.rows - first);
-    // SAFETY: `packed` takes `width` numbers for each step (asserted), and the operand holds `count` sequences from
-    // `first` on and `depth` numbers of each from `from` on. A tier is only ever chosen if the processor has it.
+    let count = (panels.len() * layout.whole()).min(operand.rows - first);
+    let second = if panels.len() == 2 { width * block.len() } else { 0 };
+    // SAFETY: `packed` takes `width` numbers for each step of each panel (asserted), and the operand holds `count`
+    // sequences from `first` on and `depth` numbers of each from `from` on. A tier is only ever chosen if the processor
+    // has it.
     unsafe {
-        let source = operand.at(first, from);
         let (across, along) = (operand.row_stride, operand.col_stride);
-        (layout.tier.pack)(packed.as_mut_ptr().cast(), width, source, across, along, count, depth)
+        let source = Sequences { start: operand.at(first, from), across, along, count, depth };
+        (layout.tier.pack)(packed.as_mut_ptr().cast(), width, second, source)
+    }
+}
+
+/// Packs one block whole, into memory that starts with it.
+fn pack_block(layout: Layout, operand: Matrix, block: &Range<usize>, memory: &mut [MaybeUninit<f32>]) {
+    let together = if layout.packs_pairs() { 2 } else { 1 };
+    for panel in (0..layout.panels()).step_by(together) {
+        let panels = panel..(panel + together).min(layout.panels());
+        let at = panel * layout.whole() * block.len();
+        let size = panels.clone().map(|panel| layout.width(panel) * block.len()).sum::<usize>();
+        pack_panels(layout, operand, block, panels, &mut memory[at..at + size]);
     }
 }
 
@@ -343,63 +368,35 @@ fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, 
         return;
     }
     // A single block of an operand that is packed as it is needed.
-    let own = |side: Side, role| match side {
-        Side::Packing(operand) => Some(Layout::new(tier, role, operand)),
-        _ => None,
+    let size = |side: Side, role| match side {
+        Side::Packing(operand) => {
+            let layout = Layout::new(tier, role, operand);
+            layout.padded() * layout.steps().min(STEPS)
+        }
+        _ => 0,
     };
-    let size = |layout: Option<Layout>| layout.map_or(0, |layout| layout.padded() * layout.steps().min(STEPS));
-    let (own_left, own_right) = (own(left, Role::Left), own(right, Role::Right));
     let blocks = Layout { tier, role: Role::Left, count: rows, depth };
-    with_scratch(0, size(own_left), |left_memory| {
-        with_scratch(1, size(own_right), |right_memory| {
+    with_scratch(0, size(left, Role::Left), |left_memory| {
+        with_scratch(1, size(right, Role::Right), |right_memory| {
             for block in blocks.blocks() {
-                for (layout, side, memory) in
-                    [(own_left, left, &mut *left_memory), (own_right, right, &mut *right_memory)]
-                {
-                    if let (Some(layout), Side::Packing(operand)) = (layout, side) {
-                        for panel in 0..layout.panels() {
-                            let at = panel * layout.whole() * block.len();
-                            let packed = &mut memory[at..at + layout.width(panel) * block.len()];
-                            pack_panel(layout, operand, &block, panel, packed);
-                        }
-                    }
-                }
-                let first = block.start == 0;
-                let operand = |side: Side,
-                               layout: Option<Layout>,
-                               memory: &[MaybeUninit<f32>],
-                               panel: usize,
-                               whole: usize| {
-                    match (side, layout) {
-                        (Side::Packed { layout, packed, panel: first, .. }, _) => {
-                            let panel = first + panel;
-                            let start = packed[layout.offset(&block, panel)..].as_ptr();
-                            Operand { start, across: 1, along: layout.width(panel) }
-                        }
-                        (Side::Packing(_), Some(layout)) => {
-                            let start = memory.as_ptr().cast::<f32>().wrapping_add(panel * whole * block.len());
-                            Operand { start, across: 1, along: layout.width(panel) }
-                        }
-                        (Side::InPlace(matrix) | Side::Packing(matrix), _) => Operand {
-                            start: matrix.at(panel * whole, block.start),
-                            across: matrix.row_stride,
-                            along: matrix.col_stride,
-                        },
-                    }
-                };
+                let left = Panels::of(tier, Role::Left, left, &block, left_memory);
+                let right = Panels::of(tier, Role::Right, right, &block, right_memory);
                 for column in (0..cols).step_by(tier.columns()) {
                     let columns = tier.columns().min(cols - column);
-                    let right = operand(right, own_right, right_memory, column / tier.columns(), tier.columns());
+                    let right = right.panel(column / tier.columns());
+                    let tile = tier.tile(tier.rows.min(rows), columns);
                     for row in (0..rows).step_by(tier.rows) {
                         let height = tier.rows.min(rows - row);
-                        let left = operand(left, own_left, left_memory, row / tier.rows, tier.rows);
+                        let tile = if height == tier.rows { tile } else { tier.tile(height, columns) };
+                        let left = left.panel(row / tier.rows);
                         let at = dst.start.wrapping_add(row * dst.row_stride + column);
                         let base = match start {
-                            Start::Zero if first => None,
-                            Start::Row(row) if first => Some(Base { start: row[column..].as_ptr(), stride: 0 }),
+                            Start::Zero if block.start == 0 => None,
+                            Start::Row(row) if block.start == 0 => {
+                                Some(Base { start: row[column..].as_ptr(), stride: 0 })
+                            }
                             _ => Some(Base { start: at, stride: dst.row_stride }),
                         };
-                        let tile = tier.tile(height, columns);
                         // SAFETY: `at` starts `height` rows of `columns` numbers inside `dst`, which is borrowed
                         // alone; `base` is the same place, written by the block before or initialized by the caller
                         // who asked for it, or a row of at least `columns` numbers. Operands in place are matrices
@@ -411,6 +408,53 @@ fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, 
             }
         })
     })
+}
+
+/// One block of an operand, ready for tiles.
+struct Panels {
+    /// Where the first panel starts, and how far it is from one to the next.
+    start: *const f32,
+    next: usize,
+    /// As in [`Operand`]; of packed panels `along` is their width, and the last one may have another.
+    across: usize,
+    along: usize,
+    last: (usize, usize),
+}
+
+impl Panels {
+    /// Packs the block into `memory` if it has to be packed now.
+    fn of(tier: &'static Tier, role: Role, side: Side, block: &Range<usize>, memory: &mut [MaybeUninit<f32>]) -> Self {
+        let whole = if role == Role::Left { tier.rows } else { tier.columns() };
+        let packed = |start: *const f32, layout: Layout, first: usize| {
+            let last = layout.panels().saturating_sub(1);
+            let of_last = (last.wrapping_sub(first), layout.width(last));
+            Self { start, next: whole * block.len(), across: 1, along: whole, last: of_last }
+        };
+        match side {
+            Side::InPlace(matrix) => Self {
+                start: matrix.at(0, block.start),
+                next: whole * matrix.row_stride,
+                across: matrix.row_stride,
+                along: matrix.col_stride,
+                last: (usize::MAX, 0),
+            },
+            Side::Packed { layout, packed: memory, panel, .. } => {
+                packed(memory.as_ptr().wrapping_add(layout.offset(block, panel)), layout, panel)
+            }
+            Side::Packing(operand) => {
+                let layout = Layout::new(tier, role, operand);
+                pack_block(layout, operand, block, memory);
+                packed(memory.as_ptr().cast(), layout, 0)
+            }
+        }
+    }
+
+    /// Panel number `panel`.
+    #[inline]
+    fn panel(&self, panel: usize) -> Operand {
+        let along = if panel == self.last.0 { self.last.1 } else { self.along };
+        Operand { start: self.start.wrapping_add(panel * self.next), across: self.across, along }
+    }
 }
 
 /// `dst = start + a b` on the calling thread.
@@ -508,11 +552,7 @@ pub(crate) fn prepared<'a>(b: Matrix<'a>, precision: Precision, memory: &'a mut 
                 *memory = buffer(layout.len());
             }
             for block in layout.blocks() {
-                for panel in 0..layout.panels() {
-                    let at = layout.offset(&block, panel);
-                    let packed = &mut memory[at..at + layout.width(panel) * block.len()];
-                    pack_panel(layout, operand, &block, panel, packed);
-                }
+                pack_block(layout, operand, &block, &mut memory[layout.offset(&block, 0)..]);
             }
             // SAFETY: the panels cover this much of the memory, and each was written whole (see `Pack`).
             let packed = unsafe { written_slice(&mut memory[..layout.len()]) };
@@ -584,14 +624,17 @@ fn with_shared<R>(tier: &'static Tier, role: Role, side: Side, body: impl FnOnce
         let mut panels = Vec::new();
         let mut rest = &mut *memory;
         for block in layout.blocks() {
-            for panel in 0..layout.panels() {
-                let (packed, others) = rest.split_at_mut(layout.width(panel) * block.len());
-                panels.push((block.clone(), panel, packed));
+            let together = if layout.packs_pairs() { 2 } else { 1 };
+            for panel in (0..layout.panels()).step_by(together) {
+                let of_task = panel..(panel + together).min(layout.panels());
+                let size = of_task.clone().map(|panel| layout.width(panel) * block.len()).sum();
+                let (packed, others) = rest.split_at_mut(size);
+                panels.push((block.clone(), of_task, packed));
                 rest = others;
             }
         }
-        panels.into_par_iter().with_min_len(2).for_each(|(block, panel, packed)| {
-            pack_panel(layout, operand, &block, panel, packed);
+        panels.into_par_iter().with_min_len(2).for_each(|(block, panels, packed)| {
+            pack_panels(layout, operand, &block, panels, packed);
         });
         // SAFETY: the panels cover all of the memory, and each was written whole (see `Pack`).
         let packed = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<f32>(), memory.len()) };

@@ -1,6 +1,6 @@
 //! The product in plain Rust, for every processor, and packing that rounds to half precision.
 
-use super::tile::{Base, Operand, Pack, Tier, Tile};
+use super::tile::{Base, Operand, Pack, Sequences, Tier, Tile};
 
 const LANES: usize = 8;
 const ROWS: usize = 4;
@@ -62,21 +62,17 @@ unsafe fn tile<const M: usize, const V: usize>(
 }
 
 /// SAFETY: see [`Pack`].
-pub(super) unsafe fn pack<const FORMAT: u8>(
-    packed: *mut f32,
-    width: usize,
-    source: *const f32,
-    across: usize,
-    along: usize,
-    count: usize,
-    depth: usize,
-) {
-    for step in 0..depth {
-        for w in 0..width {
-            // SAFETY: `w < count` and `step < depth` name numbers of the source; `packed` has `width` for each step.
-            unsafe {
-                let value = if w < count { *source.add(w * across + step * along) } else { 0.0 };
-                *packed.add(step * width + w) = round::<FORMAT>(value);
+pub(super) unsafe fn pack<const FORMAT: u8>(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+    let Sequences { start, across, along, count, depth } = source;
+    let panels = if second == 0 { 1 } else { 2 };
+    for (panel, first) in (0..panels * width).step_by(width).enumerate() {
+        for step in 0..depth {
+            for w in 0..width {
+                // SAFETY: below `count` and `depth` are numbers of the source; each panel has `width` for each step.
+                unsafe {
+                    let value = if first + w < count { *start.add((first + w) * across + step * along) } else { 0.0 };
+                    *packed.add(panel * second + step * width + w) = round::<FORMAT>(value);
+                }
             }
         }
     }

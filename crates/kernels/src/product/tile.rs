@@ -30,15 +30,27 @@ pub(super) struct Base {
 /// as the tile, and nothing else reads or writes `dst` meanwhile (`base` may be `dst`).
 pub(super) type Tile = unsafe fn(usize, Operand, Operand, *mut f32, usize, usize, Option<Base>);
 
-/// Copies `count` sequences (`width` with zeros for what is missing) into the order a tile reads them: from
-/// `source[w * across + k * along]` to `packed[step * width + w]`.
+/// Sequences to pack: number `k` of sequence `w` is `start[w * across + k * along]`.
+#[derive(Clone, Copy)]
+pub(super) struct Sequences {
+    pub start: *const f32,
+    pub across: usize,
+    pub along: usize,
+    /// How many there are, and numbers of each.
+    pub count: usize,
+    pub depth: usize,
+}
+
+/// Copies sequences (`width` of them, with zeros for what is missing) into the order a tile reads them: to
+/// `packed[step * width + w]`. With a `second` that is not zero, two panels are
+/// packed at once: sequences from `width` on go to `packed[second + step * width + w - width]`.
 ///
-/// Arguments: packed, width, source, across, along, count, depth.
+/// Arguments: packed, width, second, source.
 ///
 /// # Safety
-/// The processor has the instructions. `packed` takes `width` numbers for each step, and `source` holds all the
-/// numbers the formula names.
-pub(super) type Pack = unsafe fn(*mut f32, usize, *const f32, usize, usize, usize, usize);
+/// The processor has the instructions. `packed` takes `width` numbers for each step, twice if there is a `second`,
+/// and the source's numbers exist.
+pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Sequences);
 
 /// The most rows any tile has.
 pub(super) const MOST_ROWS: usize = 8;
