@@ -37,6 +37,8 @@ mod oracle;
 mod precision;
 #[allow(unsafe_code)]
 mod product;
+#[cfg(test)]
+mod reference;
 mod rounding;
 mod support;
 #[allow(unsafe_code)]

@@ -82,7 +82,7 @@ fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * cumulative
 }
 
-fn apply<const D: usize>(
+pub(crate) fn apply<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
     bias: Tensor<1>,

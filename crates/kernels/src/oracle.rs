@@ -33,10 +33,14 @@ pub(crate) fn devices() -> [Device; 2] {
     [Device::flex(), Device::ndarray()]
 }
 
-type Outcome = (Vec<f32>, Vec<Vec<f32>>);
+pub(crate) type Outcome = (Vec<f32>, Vec<Vec<f32>>);
 
 /// The operation's output, and each input's gradient of an uneven sum over it.
-fn run(inputs: &[Values], device: &Device, operation: &impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1>) -> Outcome {
+pub(crate) fn run(
+    inputs: &[Values],
+    device: &Device,
+    operation: &impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1>,
+) -> Outcome {
     let device = device.clone().autodiff();
     let host = |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().expect("f32");
     let tensors: Vec<Tensor<1>> = inputs
@@ -52,7 +56,8 @@ fn run(inputs: &[Values], device: &Device, operation: &impl Fn(&[Tensor<1>], &[V
     (host(y.inner()), of_inputs)
 }
 
-fn assert_near(what: &str, tolerance: f64, ours: &[f32], theirs: &[f32]) {
+/// Apart by at most `tolerance` of the expected numbers' norm.
+pub(crate) fn assert_near(what: &str, tolerance: f64, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let size = norm(&mut theirs.iter().map(|v| *v as f64));

@@ -364,7 +364,7 @@ vectorized! {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn grid(from: f32, to: f32) -> Vec<f32> {
@@ -423,7 +423,7 @@ mod tests {
     }
 
     /// The normal distribution's cumulative function in f64: Simpson's rule from zero, in steps far below its error.
-    fn cumulative(x: f64) -> f64 {
+    pub(crate) fn cumulative(x: f64) -> f64 {
         let density = |t: f64| (-0.5 * t * t).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let steps = 400;
         let h = x / steps as f64;
