@@ -292,6 +292,8 @@ struct Workspace {
     slopes: Vec<MaybeUninit<f32>>,
     keys: Vec<MaybeUninit<f32>>,
     values: Vec<MaybeUninit<f32>>,
+    copies: [Vec<f32>; 4],
+    totals: Vec<f32>,
 }
 
 /// `a b` for some of the columns of `b`, in memory for it.
@@ -332,22 +334,30 @@ fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f3
         let visible = &visible[element];
         let qkv = shape.element(qkv, element, 3 * d_model);
         let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
+        let Workspace { copies: [copy, ..], totals, .. } = workspace;
         let k = prepared(k.t(), rule.precision, &mut workspace.keys);
+        let v = v.copied_to(copy);
         let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
         for block in shape.blocks() {
             let keys = visible.keys(&block, k.column_step());
             let q = q.rows(block.clone());
             let weights = scores(&mut workspace.weights, shape.scores(), q, &k, &keys, block.len());
+            totals.clear();
             for (row, query) in weights.chunks_exact_mut(keys.len()).zip(block.clone()) {
                 let seen = visible.hide(row, query, &keys);
-                log_totals[query] = vector::softmax(row, seen, shape.scale());
+                let (log_total, total) = vector::exponentials(row, seen, shape.scale());
+                log_totals[query] = log_total;
+                totals.push(1.0 / total);
                 if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
                     let first = ((head * seq + query) * seq + keys.start) as u32;
                     vector::drop_in_place(&mut row[..seen], first, hash, threshold, scale);
                 }
             }
             let weights = Matrix::new(weights, block.len(), keys.len());
-            product(&mut y.rows(block), Start::Zero, weights, v.rows(keys), rule.precision);
+            let mut y = y.rows(block);
+            product(&mut y, Start::Zero, weights, v.rows(keys), rule.precision);
+            // The weights are divided by their sum only here: a row of the output is shorter than one of theirs.
+            y.scale_rows(totals);
         }
     });
     // SAFETY: the heads' blocks cover every number, and their products start from zero, which writes all they cover.
@@ -386,7 +396,10 @@ fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved, shape: Sh
             let (y, dy) = (shape.element(saved.y, element, d_model), shape.element(saved.dy, element, d_model));
             let log_totals = &saved.log_totals[task * seq..(task + 1) * seq];
             let d_output = shape.head(dy, head, d_model);
-            let Workspace { weights, slopes, keys, values } = workspace;
+            let Workspace { weights, slopes, keys, values, copies: [of_q, of_k, of_v, of_dy], .. } = workspace;
+            // Rows far apart cost a translation of their address each; they are read many times.
+            let (q, k, v, d_output) =
+                (q.copied_to(of_q), k.copied_to(of_k), v.copied_to(of_v), d_output.copied_to(of_dy));
             let k_turned = prepared(k.t(), rule.precision, keys);
             let v_turned = prepared(v.t(), rule.precision, values);
             let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));

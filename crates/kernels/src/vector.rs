@@ -228,25 +228,31 @@ vectorized! {
         sum(a.len(), |i| a[i] * b[i])
     }
 
-    /// Replaces the first `visible` scores by the softmax of `scale` times them, the others by zero; returns the
-    /// logarithm of the softmax's denominator.
-    fn softmax(row: &mut [f32], visible: usize, scale: f32) -> f32 {
+    /// Replaces the first `visible` scores by the exponentials of `scale` times them, less the largest of these, and the
+    /// others by zero; returns the logarithm of what the softmax of the scaled scores is divided by, and the sum of the
+    /// exponentials.
+    fn exponentials(row: &mut [f32], visible: usize, scale: f32) -> (f32, f32) {
         let (row, hidden) = row.split_at_mut(visible);
         let most = largest(row) * scale;
-        for value in row.iter_mut() {
-            *value = exp::<F>(fma::<F>(*value, scale, -most));
+        let mut lanes = [0f32; 16];
+        let mut chunks = row.chunks_exact_mut(16);
+        for chunk in &mut chunks {
+            for (value, lane) in chunk.iter_mut().zip(&mut lanes) {
+                *value = exp::<F>(fma::<F>(*value, scale, -most));
+                *lane += *value;
+            }
         }
-        let total = { let row = &*row; sum(row.len(), |i| row[i]) };
-        let inverse = 1.0 / total;
-        for value in row.iter_mut() {
-            *value *= inverse;
+        let mut total: f32 = lanes.iter().sum();
+        for value in chunks.into_remainder() {
+            *value = exp::<F>(fma::<F>(*value, scale, -most));
+            total += *value;
         }
         hidden.fill(0.0);
-        most + total.ln()
+        (most + total.ln(), total)
     }
 
     /// From raw scores and the gradient of their softmax: the softmax, and the gradient of the scaled scores' input.
-    /// `log_total` is what [`softmax`] returned, `along` the inner product of softmax and gradient.
+    /// `log_total` is what [`exponentials`] returned, `along` the inner product of softmax and gradient.
     fn softmax_backward(scores: &mut [f32], gradient: &mut [f32], visible: usize, scale: f32, log_total: f32, along: f32) {
         let (scores, hidden) = scores.split_at_mut(visible);
         let (gradient, hidden_gradient) = gradient.split_at_mut(visible);
@@ -356,7 +362,7 @@ vectorized! {
 
     /// `y = e^x`.
     #[cfg(test)]
-    fn exponentials(x: &[f32], y: &mut [f32]) {
+    fn powers_of_e(x: &[f32], y: &mut [f32]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y = exp::<F>(*x);
         }
@@ -373,7 +379,7 @@ pub(crate) mod tests {
 
     fn exponential(x: &[f32]) -> Vec<f32> {
         let mut y = vec![0.0; x.len()];
-        exponentials(x, &mut y);
+        powers_of_e(x, &mut y);
         y
     }
 
@@ -452,15 +458,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_softmax_row_sums_to_one_and_a_nan_takes_it_all() {
+    fn exponentials_sum_to_what_is_returned_and_a_nan_takes_the_whole_row() {
         for n in [1, 2, 15, 16, 17, 101] {
-            let mut row: Vec<f32> = (0..n + 3).map(|i| (i as f32 * 1.7).sin() * 9.0).collect();
-            softmax(&mut row, n, 0.5);
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            let scores: Vec<f32> = (0..n + 3).map(|i| (i as f32 * 1.7).sin() * 9.0).collect();
+            let mut row = scores.clone();
+            let (log_total, total) = exponentials(&mut row, n, 0.5);
+            let exact: f64 = scores[..n].iter().map(|score| (0.5 * *score as f64).exp()).sum();
+            assert!((log_total as f64 - exact.ln()).abs() < 1e-6);
+            assert!((row.iter().sum::<f32>() - total).abs() < 1e-5 * total);
+            let of_first = row[0] as f64 / total as f64;
+            assert!((of_first - (0.5 * scores[0] as f64).exp() / exact).abs() < 1e-6);
             assert_eq!(row[n..], [0.0; 3]);
             row[n / 2] = f32::NAN;
-            softmax(&mut row, n, 0.5);
-            assert!(row[..n].iter().all(|value| value.is_nan()));
+            assert!(exponentials(&mut row, n, 0.5).1.is_nan());
         }
     }
 }

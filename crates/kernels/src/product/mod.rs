@@ -27,7 +27,7 @@ use tile::{Base, MOST_ROWS, Operand, Sequences, Tier};
 const STEPS: usize = 512;
 
 /// Beyond this many numbers from one step to the next, reading in place misses the translation cache at every step.
-const FAR: usize = 8192;
+const FAR: usize = 1024;
 
 /// A matrix to read.
 #[derive(Clone, Copy)]
@@ -66,6 +66,14 @@ impl<'a> Matrix<'a> {
     /// Some of the columns.
     pub fn cols(self, range: Range<usize>) -> Self {
         self.t().rows(range).t()
+    }
+
+    /// The same, row-major and without gaps, in memory for it.
+    pub fn copied_to(self, memory: &mut Vec<f32>) -> Matrix<'_> {
+        memory.clear();
+        assert_eq!(self.col_stride, 1, "rows that lie along memory");
+        (0..self.rows).for_each(|row| memory.extend_from_slice(&self.data[row * self.row_stride..][..self.cols]));
+        Matrix::new(memory, self.rows, self.cols)
     }
 
     /// Where a number lies; only to be read if the matrix has it.
@@ -137,6 +145,17 @@ impl<'a> MatrixMut<'a> {
         for (col, value) in values.iter().enumerate().take(self.cols) {
             // SAFETY: the matrix has this number, initialized by whoever adds to it, and is borrowed alone.
             unsafe { *self.start.wrapping_add(row * self.row_stride + col) += *value };
+        }
+    }
+
+    /// Multiplies each row by a number. The matrix has been written. Panics if there are more rows than numbers.
+    pub fn scale_rows(&mut self, factors: &[f32]) {
+        assert!(self.rows <= factors.len());
+        for (row, factor) in factors.iter().enumerate().take(self.rows) {
+            for col in 0..self.cols {
+                // SAFETY: the matrix has this number, written by whoever scales it, and is borrowed alone.
+                unsafe { *self.start.wrapping_add(row * self.row_stride + col) *= *factor };
+            }
         }
     }
 
