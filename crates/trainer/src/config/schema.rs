@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value as Json, json};
 
 use super::RunConfig;
-use super::shape::{Field, Shape};
+use super::shape::{Field, Shape, alternatives};
 use super::suggest::join;
 
 /// The JSON Schema of a config file, with every key's documentation, default and range.
@@ -99,10 +99,7 @@ fn type_of(shape: &Shape) -> String {
             range => format!("number, {range}"),
         },
         Shape::Text { .. } => "string".to_owned(),
-        Shape::Choice(names) => {
-            let names: Vec<String> = names.iter().map(|name| format!("`\"{name}\"`")).collect();
-            names.join(" or ")
-        }
+        Shape::Choice(names) => alternatives(names.iter().map(|name| format!("`\"{name}\"`")).collect()),
         Shape::List { items, .. } if items.wants_string() => "array of strings".to_owned(),
         Shape::List { .. } => "array".to_owned(),
         Shape::Truth => "`true` or `false`".to_owned(),

@@ -91,10 +91,7 @@ impl Shape {
                 _ => "an array".to_owned(),
             },
             Self::Text { .. } => "a string".to_owned(),
-            Self::Choice(names) => {
-                let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-                quoted.join(" or ")
-            }
+            Self::Choice(names) => alternatives(names.iter().map(|name| format!("\"{name}\"")).collect()),
             Self::Truth => "true or false".to_owned(),
             Self::Integer { .. } => "an integer".to_owned(),
             Self::Number(_) => "a number".to_owned(),
@@ -261,6 +258,12 @@ fn union_of(branches: &[Json], inner: &dyn Fn(&Json) -> Shape) -> Shape {
 fn about(schema: &Json) -> String {
     let text = schema["description"].as_str().unwrap_or_default();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// "a, b or c".
+pub fn alternatives(mut names: Vec<String>) -> String {
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last } else { format!("{} or {last}", names.join(", ")) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use strsim::damerau_levenshtein;
 
 use super::document::Document;
-use super::shape::Shape;
+use super::shape::{Shape, alternatives};
 
 /// Names that other trainers use, and ours.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -115,8 +115,7 @@ fn in_other_tables(key: &str, name: &str, leaves: &[Leaf]) -> Option<Suggestion>
     if found.is_empty() {
         return None;
     }
-    let tables: Vec<String> = found.iter().map(|leaf| format!("[{}]", leaf.table)).collect();
-    let tables = tables.join(" or ");
+    let tables = alternatives(found.iter().map(|leaf| format!("[{}]", leaf.table)).collect());
     let hint = if key == name {
         format!("`{name}` belongs in {tables}")
     } else {
