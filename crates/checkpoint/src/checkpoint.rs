@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use model::weights::Flat;
 use tracing::{info, warn};
 
 use crate::disk::{self, Written};
 use crate::error::{Damage, Error};
 use crate::manifest::{self, Manifest, Verified, is_plain, verify};
-use crate::safetensors::{self, Dtype, Tensors};
+use crate::safetensors::{self, Dtype, Source, Sources, Tensors};
 
 /// The small file that names the newest verified checkpoint. A hint: see [`find_latest`](crate::find_latest).
 pub const LATEST: &str = "latest";
@@ -26,14 +27,14 @@ const TEMPORARY: &str = ".tmp-";
 pub(crate) const REPLACED: &str = ".replaced";
 
 /// One file of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum File {
     /// Bytes as they are.
     Bytes(Vec<u8>),
     /// A safetensors file.
     Tensors {
         /// The tensors.
-        tensors: Tensors,
+        tensors: Sources,
         /// How their numbers are stored.
         dtype: Dtype,
         /// Free text for the header; `format: pt` is always there.
@@ -44,6 +45,15 @@ pub enum File {
 impl File {
     /// A safetensors file of exactly these numbers.
     pub fn tensors(tensors: Tensors) -> File {
+        Self::of(tensors.into_iter().map(|(name, tensor)| (name, Source::Host(tensor))).collect())
+    }
+
+    /// A safetensors file of the numbers that these tensors have when it is written.
+    pub fn on_device(tensors: Vec<Flat>) -> File {
+        Self::of(tensors.into_iter().map(|flat| (flat.name.clone(), Source::Device(flat))).collect())
+    }
+
+    fn of(tensors: Sources) -> File {
         File::Tensors { tensors, dtype: Dtype::F32, metadata: BTreeMap::new() }
     }
 
@@ -52,7 +62,7 @@ impl File {
         match self {
             File::Bytes(bytes) => bytes.len() as u64,
             File::Tensors { tensors, dtype, .. } => {
-                tensors.iter().map(|(name, t)| (t.values.len() * dtype.size() + name.len() + 100) as u64).sum()
+                tensors.iter().map(|(name, t)| (t.len() * dtype.size() + name.len() + 100) as u64).sum()
             }
         }
     }

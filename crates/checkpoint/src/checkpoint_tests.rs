@@ -38,13 +38,17 @@ pub(crate) fn contents(number: u32) -> Contents {
 /// Whether a directory holds exactly what `contents(number)` says.
 pub(crate) fn holds(dir: &Path, number: u32) -> bool {
     let expected = contents(number);
-    let File::Tensors { tensors, .. } = &expected[weights::FILE] else {
+    let (File::Tensors { tensors, .. }, File::Bytes(config)) = (&expected[weights::FILE], &expected["config.json"])
+    else {
         return false;
     };
-    open_model(dir).unwrap().tensors().unwrap().0 == *tensors
+    let Source::Host(weight) = &tensors["wte.weight"] else {
+        return false;
+    };
+    open_model(dir).unwrap().tensors().unwrap().0 == Tensors::from([("wte.weight".to_string(), weight.clone())])
         && TrainState::read(dir).unwrap().step == u64::from(number)
-        && read_optimizer(dir).unwrap()["m.wte.weight"] == tensors["wte.weight"]
-        && File::Bytes(fs::read(dir.join("config.json")).unwrap()) == expected["config.json"]
+        && read_optimizer(dir).unwrap()["m.wte.weight"] == *weight
+        && fs::read(dir.join("config.json")).unwrap() == *config
 }
 
 /// The names in a directory that only an interrupted process may leave.

@@ -48,6 +48,6 @@ pub use history::{BEST, Found, Listed, best, find_latest, list, rotate, set_best
 pub use manifest::{Verified, verify};
 pub use pretrained::{Pretrained, exported, gpt_files, open_gpt, read_gpt};
 pub use run_lock::RunLock;
-pub use safetensors::{Dtype, HostTensor, Tensors};
+pub use safetensors::{Dtype, HostTensor, Source, Sources, Tensors};
 pub use train_state::{Best, Difference, TrainState, differences, read_optimizer};
 pub use weights::{Weights, open_model};

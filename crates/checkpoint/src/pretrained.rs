@@ -77,7 +77,7 @@ pub fn gpt_files(model: &Gpt, config: &GptConfig, tokenizer: &Tokenizer) -> Cont
         tokenizer.files(config.max_seq_len).into_iter().map(|(name, bytes)| (name, File::Bytes(bytes))).collect();
     contents.insert("config.json".into(), json_file(&config.to_hf(end)));
     contents.insert("generation_config.json".into(), json_file(&generation));
-    contents.insert("model.safetensors".into(), File::tensors(model::weights::export(model)));
+    contents.insert("model.safetensors".into(), File::on_device(model::weights::parameters(model)));
     contents
 }
 

@@ -5,12 +5,14 @@
 //! `safetensors` crate. Writing is done here, for a deterministic order and for
 //! [`disk`]'s guarantees.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+use model::weights::Flat;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata, SafeTensorError, TensorInfo};
 use serde::Serialize;
@@ -50,6 +52,50 @@ impl Dtype {
     }
 }
 
+/// A tensor to be written.
+#[derive(Clone, Debug)]
+// A model has a few hundred of them.
+#[allow(clippy::large_enum_variant)]
+pub enum Source {
+    /// In host memory.
+    Host(HostTensor),
+    /// On a device, from which it is read when its turn comes: a second copy of a whole model never exists.
+    Device(Flat),
+}
+
+impl Source {
+    /// Sizes of the dimensions.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Source::Host(tensor) => &tensor.shape,
+            Source::Device(flat) => &flat.shape,
+        }
+    }
+
+    /// How many numbers it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Source::Host(tensor) => tensor.values.len(),
+            Source::Device(flat) => flat.values.dims()[0],
+        }
+    }
+
+    /// Whether it has no numbers.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        match self {
+            Source::Host(tensor) => Cow::Borrowed(&tensor.values),
+            Source::Device(flat) => Cow::Owned(model::weights::to_host(flat.values.clone())),
+        }
+    }
+}
+
+/// Tensors to be written, by name.
+pub type Sources = BTreeMap<String, Source>;
+
 /// The header's entry for metadata among those for tensors.
 const METADATA: &str = "__metadata__";
 
@@ -71,7 +117,7 @@ enum HeaderEntry<'a> {
 /// fit [`Dtype::F16`]; and what writing brings: [`Error::DiskFull`], [`Error::Unwritable`], [`Error::Write`].
 pub fn write(
     path: &Path,
-    tensors: &Tensors,
+    tensors: &Sources,
     dtype: Dtype,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Written, Error> {
@@ -80,28 +126,29 @@ pub fn write(
         file.write(&(header.len() as u64).to_le_bytes())?;
         file.write(&header)?;
         for (name, tensor) in tensors {
-            write_values(file, name, &tensor.values, dtype)?;
+            write_values(file, name, &tensor.values(), dtype)?;
         }
         Ok(())
     })
 }
 
-fn header(tensors: &Tensors, dtype: Dtype, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, Error> {
+fn header(tensors: &Sources, dtype: Dtype, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, Error> {
     let mut pairs: BTreeMap<&str, &str> = BTreeMap::from([("format", "pt")]);
     pairs.extend(metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     let mut entries = BTreeMap::from([(METADATA, HeaderEntry::Metadata(pairs))]);
     let mut offset = 0;
-    for (name, HostTensor { shape, values }) in tensors {
+    for (name, tensor) in tensors {
+        let (shape, count) = (tensor.shape(), tensor.len());
         if name == METADATA {
             let why = format!("the format keeps that name for itself; hint: call it anything but {METADATA}");
             return Err(Error::cannot_save(format!("tensor {name:?}"), why));
         }
         let numbers = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if numbers != Some(values.len()) {
-            let why = format!("its shape {shape:?} does not fit its {} values", values.len());
+        if numbers != Some(count) {
+            let why = format!("its shape {shape:?} does not fit its {count} values");
             return Err(Error::cannot_save(format!("tensor {name:?}"), why));
         }
-        let end = offset + values.len() * dtype.size();
+        let end = offset + count * dtype.size();
         let entry = HeaderEntry::Tensor { dtype: dtype.name(), shape, data_offsets: [offset, end] };
         entries.insert(name, entry);
         offset = end;

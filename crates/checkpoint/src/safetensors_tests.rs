@@ -23,10 +23,14 @@ fn some() -> Tensors {
     ])
 }
 
+fn sources(tensors: &Tensors) -> Sources {
+    tensors.iter().map(|(name, tensor)| (name.clone(), Source::Host(tensor.clone()))).collect()
+}
+
 fn written(tensors: &Tensors, dtype: Dtype) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
-    write(&path, tensors, dtype, &BTreeMap::new()).unwrap();
+    write(&path, &sources(tensors), dtype, &BTreeMap::new()).unwrap();
     (dir, path)
 }
 
@@ -86,9 +90,9 @@ fn half_precision_rounds_to_nearest_and_f16_refuses_what_it_cannot_hold() {
     assert_eq!(read.values, values.map(|x| bf16::from_f32(x).to_f32()));
 
     let large = Tensors::from([("w".to_string(), tensor(&[1], &[70000.0]))]);
-    let error = write(&path, &large, Dtype::F16, &BTreeMap::new()).unwrap_err().to_string();
+    let error = write(&path, &sources(&large), Dtype::F16, &BTreeMap::new()).unwrap_err().to_string();
     assert!(error.contains("\"w\"") && error.contains("bf16"), "{error}");
-    write(&path, &large, Dtype::Bf16, &BTreeMap::new()).unwrap();
+    write(&path, &sources(&large), Dtype::Bf16, &BTreeMap::new()).unwrap();
 }
 
 #[test]
@@ -159,7 +163,7 @@ fn a_shape_that_does_not_fit_its_values_is_not_written() {
         [("w", tensor(&[2], &[1.0])), ("w", tensor(&[usize::MAX, 2], &[1.0])), ("__metadata__", tensor(&[1], &[1.0]))]
     {
         let tensors = Tensors::from([(name.to_string(), bad)]);
-        let error = write(&path, &tensors, Dtype::F32, &BTreeMap::new()).unwrap_err();
+        let error = write(&path, &sources(&tensors), Dtype::F32, &BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
         assert!(!path.exists());
     }
@@ -170,8 +174,8 @@ fn a_model_in_shards_is_read_through_its_index() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
     let one = |name: &str, value| Tensors::from([(name.to_string(), tensor(&[1], &[value]))]);
-    write(&dir.path().join(a), &one("first", 1.0), Dtype::F32, &BTreeMap::new()).unwrap();
-    write(&dir.path().join(b), &one("second", 2.0), Dtype::Bf16, &BTreeMap::new()).unwrap();
+    write(&dir.path().join(a), &sources(&one("first", 1.0)), Dtype::F32, &BTreeMap::new()).unwrap();
+    write(&dir.path().join(b), &sources(&one("second", 2.0)), Dtype::Bf16, &BTreeMap::new()).unwrap();
     let index = |map: serde_json::Value| {
         let text = serde_json::json!({"metadata": {"total_size": 6}, "weight_map": map}).to_string();
         fs::write(dir.path().join(weights::INDEX), text).unwrap();

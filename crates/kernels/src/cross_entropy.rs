@@ -276,6 +276,11 @@ fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(height).map(move |start| start..(start + height).min(rows))
 }
 
+/// How many logits exist at one time on the CPU, for so many rows.
+pub fn logits_at_once(rows: usize, vocab: usize) -> usize {
+    chunks(rows, vocab).next().map_or(0, |range| range.len()) * vocab
+}
+
 /// The summed loss; its gradients and whether each row's best guess is its target, where they are asked for.
 fn losses(inputs: Inputs, mut gradient: Option<&mut Gradient>, best: Option<&mut [bool]>) -> f32 {
     let Inputs { hidden, head, targets, weights, options: CrossEntropy { label_smoothing, precision } } = inputs;
@@ -283,8 +288,7 @@ fn losses(inputs: Inputs, mut gradient: Option<&mut Gradient>, best: Option<&mut
     let width = hidden.len() / rows;
     let vocab = head.len() / width;
     let head = Matrix::new(head, vocab, width);
-    let most = chunks(rows, vocab).next().map_or(0, |range| range.len());
-    let mut memory = buffer(most * vocab);
+    let mut memory = buffer(logits_at_once(rows, vocab));
     let mut of_rows = vec![(0.0, false); rows];
     let (kept, spread) = (1.0 - label_smoothing, label_smoothing / vocab as f32);
     for range in chunks(rows, vocab) {

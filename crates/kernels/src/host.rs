@@ -4,15 +4,17 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::ndarray::NdArrayTensor;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, DispatchDevice, Flex, NdArray, TensorMetadata};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use std::borrow::Cow;
 
 /// Whether this crate's own operations run on `x`: f32 in host memory, and not empty.
 pub fn covers<const D: usize>(x: &Tensor<D>) -> bool {
-    let device = x.device().without_autodiff();
-    matches!(device.as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
-        && x.dtype() == DType::F32
-        && x.dims().iter().all(|length| *length > 0)
+    in_host_memory(&x.device()) && x.dtype() == DType::F32 && x.dims().iter().all(|length| *length > 0)
+}
+
+/// Whether tensors on `device` lie in host memory: reading them waits for nothing.
+pub fn in_host_memory(device: &Device) -> bool {
+    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
 }
 
 /// A backend whose tensors lie in host memory.

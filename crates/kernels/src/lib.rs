@@ -49,7 +49,7 @@ pub use attention::{AttentionOptions, attention};
 pub use cross_entropy::{CrossEntropy, cross_entropy_and_correct, cross_entropy_sum};
 pub use dropout::{Dropout, DropoutKey, dropout, residual_add};
 pub use embedding::embedding;
-pub use host::covers;
+pub use host::{covers, in_host_memory};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;

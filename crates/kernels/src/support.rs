@@ -1,8 +1,8 @@
 //! Which number formats a device computes in.
 
 use crate::Precision;
+use crate::host::in_host_memory;
 use crate::product;
-use burn::backend::DispatchDevice;
 use burn::tensor::{Device, FloatDType};
 
 /// How a device computes in a number format.
@@ -21,10 +21,9 @@ pub fn support(device: &Device, precision: Precision) -> Support {
         Precision::Bf16 => FloatDType::BF16,
         Precision::F16 => FloatDType::F16,
     };
-    let device = device.clone().without_autodiff();
-    let native = match device.as_dispatch() {
-        DispatchDevice::Flex(_) | DispatchDevice::NdArray(_) => product::computes_in(precision),
-        _ => device.supports_dtype(format),
+    let native = match in_host_memory(device) {
+        true => product::computes_in(precision),
+        false => device.clone().without_autodiff().supports_dtype(format),
     };
     if native { Support::Native } else { Support::Emulated }
 }

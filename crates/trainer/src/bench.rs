@@ -3,7 +3,7 @@
 use crate::config::{AdamwConfig, OptimizerConfig};
 use crate::error::Error;
 use crate::forward::{StepOptions, step_gradient};
-use crate::optimizer::{Optimizer, clip_factor, global_norm};
+use crate::optimizer::{Optimizer, Scale, clip_factor, squared_norm};
 use burn::tensor::{Device, Distribution, Tensor};
 use data::{Batches, Prefetcher, TokenStream};
 use kernels::{AttentionOptions, Dropout, DropoutKey, Precision, attention};
@@ -53,7 +53,8 @@ impl TrainingSteps {
             let options = StepOptions { randomness: Some((0, self.step)), ..self.options };
             let gradient = step_gradient(&model, &[batch], options, &self.device);
             let loss = gradient.loss.into_scalar::<f64>();
-            let scale = clip_factor(global_norm(&gradient.gradients), 1.0);
+            let norm = squared_norm(&gradient.gradients).into_scalar::<f64>().sqrt();
+            let scale = Scale::Known(clip_factor(norm, 1.0));
             (self.optimizer.update(model, gradient.gradients, scale, 1e-4, self.step), loss)
         });
         self.model = Some(model);

@@ -4,15 +4,39 @@ use crate::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::AdamwStep;
 use model::Gpt;
-use model::weights::{self, Flat, HostTensor, Tensors};
+use model::weights::{self, Flat, Tensors};
 use std::collections::BTreeMap;
 
-/// The Euclidean norm of all gradients together; NaN or infinite if any value is.
+/// The square of the Euclidean norm of all gradients together, `[1]`; NaN or infinite if any value is.
 ///
 /// Source: Pascanu et al. 2013, as `torch.nn.utils.clip_grad_norm_` computes it.
-pub fn global_norm(gradients: &[Flat]) -> f64 {
-    let squares = gradients.iter().map(|g| kernels::sum_of_squares(g.values.clone())).reduce(|a, b| a + b);
-    squares.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
+///
+/// # Panics
+/// If there are no gradients.
+pub fn squared_norm(gradients: &[Flat]) -> Tensor<1> {
+    let squares = gradients.iter().map(|g| kernels::sum_of_squares(g.values.clone()));
+    squares.reduce(|a, b| a + b).expect("a model has parameters")
+}
+
+/// What an update multiplies gradients by.
+#[derive(Clone, Debug)]
+// There is one a step.
+#[allow(clippy::large_enum_variant)]
+pub enum Scale {
+    /// A number that the host knows.
+    Known(f64),
+    /// `[1]`, on the device: the host need not wait for it.
+    OnDevice(Tensor<1>),
+}
+
+impl Scale {
+    /// As [`clip_factor`], of a norm whose square is still on the device.
+    pub fn clipping(squared_norm: Tensor<1>, max_norm: f64) -> Self {
+        match max_norm > 0.0 {
+            true => Self::OnDevice((squared_norm.sqrt() + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0)),
+            false => Self::Known(1.0),
+        }
+    }
 }
 
 /// What to multiply gradients of this norm by so that it becomes at most `max_norm`; 0 turns clipping off.
@@ -54,10 +78,14 @@ impl Optimizer {
     /// other vectors are spared.
     ///
     /// Source: Loshchilov and Hutter 2019 (AdamW), in the order of operations of PyTorch's `AdamW` and `SGD`.
-    pub fn update(&mut self, model: Gpt, gradients: Vec<Flat>, scale: f64, lr: f64, step: u64) -> Gpt {
+    pub fn update(&mut self, model: Gpt, gradients: Vec<Flat>, scale: Scale, lr: f64, step: u64) -> Gpt {
         let mut gradients: BTreeMap<String, Tensor<1>> = gradients.into_iter().map(|g| (g.name, g.values)).collect();
         weights::map(model, |name, shape, current, _| {
             let gradient = gradients.remove(name)?;
+            let (gradient, scale) = match &scale {
+                Scale::Known(scale) => (gradient, *scale),
+                Scale::OnDevice(scale) => (gradient * scale.clone(), 1.0),
+            };
             let state = self.state.remove(name);
             let (new, state) = match &self.config {
                 OptimizerConfig::Adamw(AdamwConfig { weight_decay, beta1, beta2, eps, .. }) => {
@@ -74,19 +102,17 @@ impl Optimizer {
     }
 
     /// The state as tensors, named `m.<parameter>` and `v.<parameter>`.
-    pub fn export(&self) -> Tensors {
-        let mut tensors = Tensors::new();
-        for (name, state) in &self.state {
-            let host = |values: &Tensor<1>| HostTensor {
+    pub fn export(&self) -> Vec<Flat> {
+        let of_state = |(name, state): (&String, &State)| {
+            let flat = |kind: &str, values: &Tensor<1>| Flat {
+                name: format!("{kind}.{name}"),
                 shape: state.shape.clone(),
-                values: weights::to_host(values.clone()),
+                values: values.clone(),
             };
-            tensors.insert(format!("m.{name}"), host(&state.first));
-            if let Some(second) = &state.second {
-                tensors.insert(format!("v.{name}"), host(second));
-            }
-        }
-        tensors
+            let second = state.second.as_ref().map(|second| flat("v", second));
+            [Some(flat("m", &state.first)), second].into_iter().flatten()
+        };
+        self.state.iter().flat_map(of_state).collect()
     }
 
     /// Takes over a state that [`Optimizer::export`] gave, for parameters of these names and shapes.

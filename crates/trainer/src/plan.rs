@@ -1,7 +1,8 @@
 //! What a run will do, known before a device is touched.
 
-use crate::config::{OptimizerConfig, RunConfig, StopAt};
+use crate::config::{RunConfig, StopAt};
 use crate::error::Error;
+use crate::memory::{MemoryEstimate, resident_bytes};
 use crate::resume::Restored;
 use data::{Batches, EvaluationRows, TokenStream, Tokenizer};
 use model::{Gpt, GptConfig, HostTensor, Tensors};
@@ -30,12 +31,8 @@ pub struct Plan {
     pub total_steps: u64,
     /// Tokens of the validation split that every evaluation predicts.
     pub evaluation_tokens: u64,
-    /// Bytes of the weights, f32.
-    pub weight_bytes: u64,
-    /// Bytes of the gradients, f32.
-    pub gradient_bytes: u64,
-    /// Bytes of the optimizer's state, f32.
-    pub optimizer_bytes: u64,
+    /// Memory by part.
+    pub memory: MemoryEstimate,
 }
 
 impl Plan {
@@ -47,7 +44,7 @@ impl Plan {
     /// Bytes of one checkpoint, about.
     pub fn checkpoint_bytes(&self) -> u64 {
         // The tokenizer and the small files: a few megabytes at most.
-        self.weight_bytes + self.optimizer_bytes + 4 * 1024 * 1024
+        self.memory.weights + self.memory.optimizer + 4 * 1024 * 1024
     }
 }
 
@@ -137,10 +134,8 @@ impl Prepared {
                 return Err(Error::Config("`train` needs one of `max_steps`, `num_epochs` and `max_tokens`".into()));
             }
         };
-        let parameters = model_config.parameters();
-        let weight_bytes = 4 * parameters.iter().map(|(_, count)| *count as u64).sum::<u64>();
         let plan = Plan {
-            parameters,
+            parameters: model_config.parameters(),
             documents: [splits.train.len(), splits.validation.len(), splits.test.len()],
             tokens,
             vocabulary: tokenizer.vocab_size(),
@@ -150,12 +145,7 @@ impl Prepared {
             steps_per_epoch: rows_per_epoch as f64 / rows_per_step as f64,
             total_steps,
             evaluation_tokens: validation.as_ref().map_or(0, |rows| (rows.len() * seq_len) as u64),
-            weight_bytes,
-            gradient_bytes: weight_bytes,
-            optimizer_bytes: match config.optimizer {
-                OptimizerConfig::Adamw(_) => 2 * weight_bytes,
-                OptimizerConfig::Sgd(_) => weight_bytes,
-            },
+            memory: MemoryEstimate::new(config, &model_config, resident_bytes().unwrap_or(0)),
         };
         Ok(Self { tokenizer, model_config, initial, train, validation, data_hash, plan, notes })
     }

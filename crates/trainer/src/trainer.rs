@@ -6,9 +6,11 @@ use crate::evaluate::evaluate;
 use crate::event::{EvalReport, Event, Outcome, StepReport};
 use crate::forward::{StepGradient, StepOptions, step_gradient};
 use crate::loss_scale::LossScale;
+use crate::memory::peak_bytes;
 use crate::observer::Observers;
-use crate::optimizer::{Optimizer, clip_factor, first_not_finite, global_norm};
+use crate::optimizer::{Optimizer, Scale, clip_factor, first_not_finite, squared_norm};
 use crate::plan::{Plan, Prepared, build_model};
+use crate::readings::{Figures, Readings};
 use crate::resume::{self, Resume};
 use crate::schedule::Schedule;
 use burn::module::Module;
@@ -16,6 +18,7 @@ use burn::tensor::Device;
 use checkpoint::{Best, File, RunLock, TrainState};
 use data::{Batches, EvaluationRows, Prefetcher, Tokenizer};
 use kernels::Support;
+use model::weights::Flat;
 use model::{Gpt, GptConfig, OpenDevice};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -63,6 +66,9 @@ pub struct Trainer {
     data_hash: String,
     notes: Vec<String>,
     progress: Progress,
+    readings: Readings,
+    /// What "the start" is.
+    since: Instant,
     // Held until the run ends.
     _lock: RunLock,
 }
@@ -97,6 +103,7 @@ impl Trainer {
     /// A directory that is in use or cannot be written, data that cannot be used, a config that contradicts what is
     /// to be resumed, too little free space.
     pub fn new(config: RunConfig, resume: &Resume, device: &OpenDevice) -> Result<Self, Error> {
+        let since = Instant::now();
         check_precision(&config, device)?;
         let scaled = config.train.precision == Precision::F16;
         let run_dir = config.train.output_dir.clone();
@@ -175,8 +182,15 @@ impl Trainer {
             data_hash,
             notes,
             progress,
+            readings: Readings::default(),
+            since,
             _lock: lock,
         })
+    }
+
+    /// Counts the time to the first step from `start`, if that is before [`Trainer::new`] was called.
+    pub fn started_at(self, start: Instant) -> Self {
+        Self { since: start.min(self.since), ..self }
     }
 
     /// The run's figures.
@@ -215,6 +229,10 @@ impl Trainer {
                 .and_then(|(dir, loss)| self.progress.best.as_ref().map(|best| (best.step, loss, dir))),
             last: self.progress.last.clone(),
         };
+        if let Some(bytes) = peak_bytes() {
+            let [peak, estimated] = [bytes, self.plan.memory.peak].map(checkpoint::human_bytes);
+            observers.notify(&Event::Note(format!("peak memory of the process {peak}; {estimated} were estimated")));
+        }
         if matches!(ended, Ok(_) | Err(Error::Diverged { .. })) {
             observers.notify(&Event::Finished {
                 step: finished.step,
@@ -237,44 +255,53 @@ impl Trainer {
         let every = |interval: u64, step: u64| interval > 0 && step.is_multiple_of(interval);
         let mut batches =
             Prefetcher::start(self.train.clone(), self.progress.position, settings.micro_batch_size, PREFETCH)?;
-        let mut interval = Interval::start();
+        let device = self.device.clone();
+        let mut interval = Interval::default();
+        let mut first = true;
         while self.progress.step < total {
             let clock = Instant::now();
             let micro_batches =
                 (0..settings.gradient_accumulation_steps).map(|_| batches.next()).collect::<Result<Vec<_>, _>>()?;
-            let tokens: f64 = micro_batches.iter().map(|batch| batch.trained_weight()[0]).sum();
             // Inside the thread pool: on the CPU, entering it anew for each operation costs more than many an operation.
-            let (loss, norm, lr) = rayon::scope(|_| self.step(&micro_batches))?;
-            self.progress.tokens += tokens as u64;
-            self.progress.elapsed += clock.elapsed();
-            interval.add(loss, tokens, clock.elapsed());
-
-            for note in self.notes.drain(..) {
-                observers.notify(&Event::Note(note));
-            }
+            let lr = rayon::scope(|_| self.step(&micro_batches))?;
             let step = self.progress.step;
             let signal = stop.load(Ordering::SeqCst);
             let last = step == total || signal != 0;
-            if every(settings.log_every, step) || last {
+            let (evaluates, saves) = (every(settings.eval_every, step), every(settings.save_every, step));
+            let logs = every(settings.log_every, step) || last;
+            if kernels::in_host_memory(&device) || logs || evaluates || saves || first {
+                for figures in self.settle()? {
+                    interval.add(figures);
+                }
+            }
+            self.progress.elapsed += clock.elapsed();
+            interval.time += clock.elapsed();
+            if std::mem::take(&mut first) {
+                self.notes.push(format!("first step done {:.1} s after the start", self.since.elapsed().as_secs_f64()));
+            }
+            for note in self.notes.drain(..) {
+                observers.notify(&Event::Note(note));
+            }
+            if logs {
                 observers.notify(&Event::Step(StepReport {
                     step,
                     epoch: self.progress.position as f64 / self.plan.rows_per_epoch as f64,
                     loss: interval.mean_loss(),
                     learning_rate: lr,
-                    grad_norm: norm,
+                    grad_norm: interval.norm,
                     tokens: self.progress.tokens,
                     tokens_per_second: interval.tokens_per_second(),
                     elapsed: self.progress.elapsed,
                 }));
-                interval = Interval::start();
+                interval = Interval::default();
             }
             let clock = Instant::now();
             let mut best = false;
             // A signal wants the run saved and gone; the evaluation can wait for the resumed run's next.
-            if (every(settings.eval_every, step) || step == total) && signal == 0 {
+            if (evaluates || step == total) && signal == 0 {
                 best = self.evaluate(observers, &mut sampler);
             }
-            if every(settings.save_every, step) || best || last {
+            if saves || best || last {
                 self.save(observers, best)?;
             }
             self.progress.elapsed += clock.elapsed();
@@ -285,50 +312,72 @@ impl Trainer {
         Ok(Outcome::Completed)
     }
 
-    /// One optimizer step: the loss, the gradient's norm before clipping, and the learning rate.
-    fn step(&mut self, micro_batches: &[data::Batch]) -> Result<(f64, f64, f64), Error> {
+    /// One optimizer step, whose figures are left to be read; the learning rate.
+    fn step(&mut self, micro_batches: &[data::Batch]) -> Result<f64, Error> {
         let settings = &self.config.train;
-        let loss_scale = self.progress.loss_scale.map_or(1.0, |scale| scale.scale());
+        let step = self.progress.step + 1;
+        let tokens: f64 = micro_batches.iter().map(|batch| batch.trained_weight()[0]).sum();
         let options = StepOptions {
             precision: settings.precision.into(),
             randomness: Some((settings.seed, self.progress.step)),
-            loss_scale,
+            loss_scale: self.progress.loss_scale.map_or(1.0, |scale| scale.scale()),
             gradient_checkpointing: settings.gradient_checkpointing,
         };
         let StepGradient { loss, gradients } = step_gradient(self.model(), micro_batches, options, &self.device);
-        let loss = loss.into_scalar::<f64>();
-        let norm = global_norm(&gradients) / loss_scale;
-        let lr = self.schedule.lr(self.progress.step);
-        // In f16 a gradient may overflow for its scale alone: the step is left out, and the scale halved.
-        let overflowed = match &mut self.progress.loss_scale {
-            Some(scale) if loss.is_finite() => {
-                if scale.update(norm.is_finite()) {
-                    self.notes.push(format!("step {}: loss scale is now {}", self.progress.step + 1, scale.scale()));
-                }
-                !norm.is_finite() && !scale.exhausted()
-            }
-            _ => false,
+        let squared = squared_norm(&gradients) / options.loss_scale.powi(2);
+        self.readings.push(step, tokens, loss, squared.clone());
+        let scale = match self.progress.loss_scale {
+            None if !kernels::in_host_memory(&self.device) => Some(Scale::clipping(squared, settings.max_grad_norm)),
+            _ => self.known_scale(&gradients, options.loss_scale)?,
         };
-        if !overflowed {
-            if !loss.is_finite() || !norm.is_finite() {
-                let what = match first_not_finite(&gradients) {
-                    _ if !loss.is_finite() => "the loss".to_string(),
-                    Some(name) => format!("the gradient of `{name}`"),
-                    None => "the norm of all gradients".to_string(),
-                };
-                return Err(Error::Diverged {
-                    step: self.progress.step + 1,
-                    what,
-                    last_good: self.progress.last.clone(),
-                });
-            }
-            let scale = clip_factor(norm, settings.max_grad_norm) / loss_scale;
+        let lr = self.schedule.lr(self.progress.step);
+        if let Some(scale) = scale {
             let model = self.model.take().expect("the model is only away during this call");
-            self.model = Some(self.optimizer.update(model, gradients, scale, lr, self.progress.step + 1));
+            self.model = Some(self.optimizer.update(model, gradients, scale, lr, step));
         }
-        self.progress.step += 1;
+        self.progress.step = step;
         self.progress.position += self.plan.rows_per_step;
-        Ok((loss, norm, lr))
+        self.progress.tokens += tokens as u64;
+        Ok(lr)
+    }
+
+    /// What to multiply the gradients by, once their norm is read; none where the update must be left out: in f16 a
+    /// gradient may overflow for its scale alone, and the scale is then halved.
+    fn known_scale(&mut self, gradients: &[Flat], loss_scale: f64) -> Result<Option<Scale>, Error> {
+        let Some(figures) = self.readings.latest() else { return Ok(None) };
+        if let Some(scale) = &mut self.progress.loss_scale
+            && figures.loss.is_finite()
+        {
+            if scale.update(figures.norm.is_finite()) {
+                self.notes.push(format!("step {}: loss scale is now {}", figures.step, scale.scale()));
+            }
+            if !figures.norm.is_finite() && !scale.exhausted() {
+                return Ok(None);
+            }
+        }
+        match figures.not_finite() {
+            None => Ok(Some(Scale::Known(clip_factor(figures.norm, self.config.train.max_grad_norm) / loss_scale))),
+            Some(what) => {
+                let gradient = first_not_finite(gradients).filter(|_| figures.loss.is_finite());
+                let what = gradient.map_or(what.to_string(), |name| format!("the gradient of `{name}`"));
+                Err(self.diverged(figures.step, what))
+            }
+        }
+    }
+
+    /// The figures of all steps since the last call.
+    fn settle(&mut self) -> Result<Vec<Figures>, Error> {
+        let figures = self.readings.take();
+        // In f16 a step whose gradient overflowed was left out, and has been looked at.
+        let failed = figures.iter().find_map(|of_step| of_step.not_finite().map(|what| (of_step.step, what)));
+        match failed {
+            Some((step, what)) if self.progress.loss_scale.is_none() => Err(self.diverged(step, what.to_string())),
+            _ => Ok(figures),
+        }
+    }
+
+    fn diverged(&self, step: u64, what: String) -> Error {
+        Error::Diverged { step, what, last_good: self.progress.last.clone() }
     }
 
     fn model(&self) -> &Gpt {
@@ -388,7 +437,7 @@ impl Trainer {
             firebox_version: env!("CARGO_PKG_VERSION").into(),
         };
         contents.insert("train_state/state.json".into(), File::Bytes(state.to_bytes()?));
-        contents.insert("train_state/optimizer.safetensors".into(), File::tensors(self.optimizer.export()));
+        contents.insert("train_state/optimizer.safetensors".into(), File::on_device(self.optimizer.export()));
         let path = checkpoint::save(run_dir, progress.step, &contents)?;
         if best && let Some(best) = &progress.best {
             checkpoint::set_best(run_dir, &path, best.metric)?;
@@ -402,21 +451,20 @@ impl Trainer {
 }
 
 /// The steps since the last report.
+#[derive(Default)]
 struct Interval {
     loss_sum: f64,
     tokens: f64,
     time: Duration,
+    /// Of the last step.
+    norm: f64,
 }
 
 impl Interval {
-    fn start() -> Self {
-        Self { loss_sum: 0.0, tokens: 0.0, time: Duration::ZERO }
-    }
-
-    fn add(&mut self, loss: f64, tokens: f64, time: Duration) {
-        self.loss_sum += loss * tokens;
-        self.tokens += tokens;
-        self.time += time;
+    fn add(&mut self, figures: Figures) {
+        self.loss_sum += figures.loss * figures.tokens;
+        self.tokens += figures.tokens;
+        self.norm = figures.norm;
     }
 
     fn mean_loss(&self) -> f64 {

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use clap::ValueEnum;
 use inference::{Generation, Sampler, SamplingSettings, generate};
 use model::{Gpt, GptConfig, OpenDevice, Precision, Support};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{Duration, Instant};
 use trainer::bench::{AttentionSteps, TrainingSteps};
 use trainer::forward::StepOptions;
@@ -126,7 +126,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let ceiling = product_ceiling(device);
     let mfu = timed.flops / median / ceiling;
     let tokens_per_second = timed.tokens / median;
-    let peak = peak_memory();
+    let peak = trainer::memory::peak_bytes();
     if arguments.json {
         return print_json(&json!({
             "device": opened.reason,
@@ -138,7 +138,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             "loss": timed.loss,
         }));
     }
-    let memory = peak.as_u64().map_or("unknown".to_string(), checkpoint::human_bytes);
+    let memory = peak.map_or("unknown".to_string(), checkpoint::human_bytes);
     print(&format!(
         "device            {}\ntime a step       {:.2} ms (median of {})\ntokens a second   {tokens_per_second:.0}\n\
          matrix products   {:.1}% of the {:.0} GFLOP/s a large product reaches here\npeak memory       {memory}\n",
@@ -285,12 +285,4 @@ fn product_ceiling(device: &Device) -> f64 {
         })
         .fold(f64::INFINITY, f64::min);
     2.0 * (SIDE as f64).powi(3) / best
-}
-
-/// The most memory this process has held, in bytes; null where the system does not tell.
-fn peak_memory() -> Value {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.map_or(Value::Null, |kilobytes| json!(kilobytes * 1024))
 }

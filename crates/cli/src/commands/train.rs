@@ -12,6 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 use trainer::config::RunConfig;
 use trainer::observer::{Curves, JsonlMetrics, Observers, Progress};
 use trainer::{Outcome, Plan, Resume, Sampler, Trainer};
@@ -40,6 +41,7 @@ pub struct Arguments {
 
 /// Trains, or with `--dry-run` says what training would do.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let start = Instant::now();
     let mut sets = arguments.sets;
     sets.extend(arguments.device.map(|device| format!("train.device={device}")));
     let config = RunConfig::load(&arguments.config, &sets)?.config;
@@ -70,7 +72,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         prompt: config.train.sample_prompt.clone().unwrap_or_default(),
         tokens: config.train.sample_tokens,
     });
-    let trainer = Trainer::new(config, &resume, &device)?;
+    let trainer = Trainer::new(config, &resume, &device)?.started_at(start);
     eprint!("{}", describe(trainer.plan()));
 
     let mut observers = Observers::new();
@@ -146,12 +148,18 @@ fn describe(plan: &Plan) -> String {
         grouped(plan.tokens_per_step),
         plan.steps_per_epoch
     ));
-    text.push_str(&format!(
-        "memory: weights {}, gradients {}, optimizer {}; activations come on top\n",
-        checkpoint::human_bytes(plan.weight_bytes),
-        checkpoint::human_bytes(plan.gradient_bytes),
-        checkpoint::human_bytes(plan.optimizer_bytes)
-    ));
+    let memory = &plan.memory;
+    text.push_str(&format!("memory: about {} at most\n", checkpoint::human_bytes(memory.peak)));
+    for (part, bytes) in [
+        ("weights", memory.weights),
+        ("optimizer", memory.optimizer),
+        ("gradients", memory.gradients),
+        ("activations", memory.activations),
+        ("buffers", memory.buffers),
+        ("process and data", memory.process),
+    ] {
+        text.push_str(&format!("  {part:<28} {:>13}\n", checkpoint::human_bytes(bytes)));
+    }
     text
 }
 

@@ -8,7 +8,7 @@ use model::weights::{self, Flat};
 use model::{Gpt, GptConfig, Pass, Precision};
 use trainer::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use trainer::forward::{DeviceBatch, StepOptions, step_gradient};
-use trainer::optimizer::Optimizer;
+use trainer::optimizer::{Optimizer, Scale};
 
 const SEQ: usize = 12;
 const VOCAB: u32 = 29;
@@ -210,7 +210,7 @@ fn one_batch_can_be_learned_by_heart() {
         for step in 1..=60 {
             let gradient = step_gradient(&model, std::slice::from_ref(&batch), StepOptions::default(), &device);
             losses.push(gradient.loss.into_scalar::<f64>());
-            model = optimizer.update(model, gradient.gradients, 1.0, 3e-2, step);
+            model = optimizer.update(model, gradient.gradients, Scale::Known(1.0), 3e-2, step);
         }
         assert!(losses[0] > 3.0 && losses[59] < 0.05, "{name}: from {} to {}", losses[0], losses[59]);
     }
@@ -237,7 +237,7 @@ fn sgd_with_momentum_takes_the_steps_its_formula_says() {
                 *weight = *weight * decay - lr * *buffer;
             }
         }
-        model = optimizer.update(model, gradient.gradients, 0.5, f64::from(lr), step);
+        model = optimizer.update(model, gradient.gradients, Scale::Known(0.5), f64::from(lr), step);
         let ours = weights::export(&model);
         for (name, tensor) in &expected {
             let (off, norm) = distance(&ours[name].values, &tensor.values);

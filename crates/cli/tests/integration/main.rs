@@ -8,5 +8,6 @@ mod configs;
 mod golden;
 mod gradients;
 mod layering;
+mod loop_on_devices;
 mod resume;
 mod support;
