@@ -1,10 +1,13 @@
 //! Where a model runs: choosing, probing and listing devices.
 
+use burn::cubecl::config::cache::CacheConfig;
+use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use burn_wgpu::wgpu;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
+use std::sync::Once;
 
 /// The device a person asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +144,24 @@ fn adapters_of(api: wgpu::Backend) -> Vec<Adapter> {
 impl Adapter {
     /// The Burn device of this adapter. Nothing is opened yet.
     pub fn device(&self) -> Device {
+        keep_tuning();
         Device::wgpu(self.kind.clone())
     }
+}
+
+/// Keeps which kernels are the fastest on a GPU in the user's cache directory (`~/.cache/cubecl`), for the next run. Without
+/// this they go to the build directory of whatever Rust project the run is started in. A `cubecl.toml` and CubeCL's
+/// environment variables still count.
+fn keep_tuning() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        if matches!(config.environment.path, CacheConfig::Target) {
+            config.environment.path = CacheConfig::Global;
+        }
+        // Where a configuration is loaded already a device is too, and keeps to it.
+        CubeClRuntimeConfig::try_set(config);
+    });
 }
 
 /// The CPU through `burn-ndarray`, which 0.22 deprecates in favour of flex and which stays this project's fallback.
@@ -164,6 +183,7 @@ impl DeviceChoice {
             Self::Wgpu(number) => Self::open_wgpu(number),
             #[cfg(feature = "cuda")]
             Self::Cuda(number) => {
+                keep_tuning();
                 let device = Device::cuda(number);
                 probe(&device).map_err(|why| DeviceError(format!("cuda:{number} {why}")))?;
                 Ok(OpenDevice { device, reason: format!("cuda:{number}, as asked") })
