@@ -20,7 +20,7 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack, in_place: bool) -> Tier {
-    Tier { rows: ROWS, lanes: LANES, tiles: &TILES, pack, pair: 1, in_place }
+    Tier { rows: ROWS, lanes: LANES, tiles: &TILES, pack, pack_rows: None, pair: 1, in_place }
 }
 
 pub(super) static F32: Tier = tier(portable::pack::<{ FULL }>, true);

@@ -28,13 +28,20 @@ static F32_TILES: [&[Tile]; ROWS] = tiles!(f32_tile);
 static BF16_TILES: [&[Tile]; ROWS] = tiles!(bf16_tile);
 
 const fn rounded(pack: Pack) -> Tier {
-    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack, pair: 1, in_place: false }
+    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack, pack_rows: None, pair: 1, in_place: false }
 }
 
 pub(super) static F32: Tier =
-    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack: pack_f32, pair: 1, in_place: true };
-pub(super) static BF16: Tier =
-    Tier { rows: ROWS, lanes: LANES, tiles: &BF16_TILES, pack: pack_bf16, pair: 2, in_place: false };
+    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack: pack_f32, pack_rows: None, pair: 1, in_place: true };
+pub(super) static BF16: Tier = Tier {
+    rows: ROWS,
+    lanes: LANES,
+    tiles: &BF16_TILES,
+    pack: pack_bf16,
+    pack_rows: Some(round_rows),
+    pair: 2,
+    in_place: false,
+};
 pub(super) static ROUNDED_BF16: Tier = rounded(portable::pack::<{ ROUND_BF16 }>);
 pub(super) static ROUNDED_F16: Tier = rounded(portable::pack::<{ ROUND_F16 }>);
 
@@ -208,12 +215,20 @@ unsafe fn store(at: *mut f32, width: usize, second: usize, w: usize, values: __m
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 #[inline]
 fn pairs(first: __m512, second: __m512) -> __m512 {
-    let bits = |row: __m512| -> __m512i {
-        let rounded = _mm512_cvtneps_pbh(row);
-        // SAFETY: both are 256 bits of plain numbers.
-        _mm512_cvtepu16_epi32(unsafe { std::mem::transmute::<__m256bh, __m256i>(rounded) })
+    /// Number `k` of the first row, then number `k` of the second, which lie 16 apart.
+    const TURNS: [u16; 2 * LANES] = {
+        let mut turns = [0; 2 * LANES];
+        let mut k = 0;
+        while k < 2 * LANES {
+            turns[k] = (k / 2 + k % 2 * LANES) as u16;
+            k += 1;
+        }
+        turns
     };
-    _mm512_castsi512_ps(_mm512_or_si512(bits(first), _mm512_slli_epi32::<16>(bits(second))))
+    let rows = _mm512_castps_si512(as_floats(_mm512_cvtne2ps_pbh(second, first)));
+    // SAFETY: both are 512 bits of plain numbers.
+    let turns = unsafe { std::mem::transmute::<[u16; 2 * LANES], __m512i>(TURNS) };
+    _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, rows))
 }
 
 /// SAFETY: see [`Pack`].
@@ -249,6 +264,27 @@ unsafe fn pack_bf16(packed: *mut f32, width: usize, second: usize, source: Seque
                     (gather(there, from, across), gather(of_later, from.wrapping_add(along), across))
                 };
                 store(packed.wrapping_add(step * width), width, second, w, pairs(first, later));
+            }
+        }
+    }
+}
+
+/// SAFETY: see [`PackRows`](super::tile::PackRows).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn round_rows(packed: *mut f32, width: usize, steps: usize, source: Sequences) {
+    let Sequences { start, across, count, depth, .. } = source;
+    for w in 0..width {
+        let (row, to) = (start.wrapping_add(w * across), packed.wrapping_add(w * steps));
+        for step in (0..steps).step_by(LANES) {
+            let left = if w < count { depth - 2 * step } else { 0 };
+            let from = row.wrapping_add(2 * step);
+            // SAFETY: the masks read no sequence but the `count` there are and no number past `depth`, and write
+            // `steps` numbers of a sequence.
+            unsafe {
+                let first = _mm512_maskz_loadu_ps(lanes(left), from);
+                let second = _mm512_maskz_loadu_ps(lanes(left.saturating_sub(LANES)), from.wrapping_add(LANES));
+                let pairs = as_floats(_mm512_cvtne2ps_pbh(second, first));
+                _mm512_mask_storeu_ps(to.wrapping_add(step), lanes(steps - step), pairs);
             }
         }
     }

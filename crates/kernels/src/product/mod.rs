@@ -222,12 +222,15 @@ struct Layout {
     /// Sequences, and numbers of each.
     count: usize,
     depth: usize,
+    /// Packed one sequence after another (see [`PackRows`](tile::PackRows)), not step by step.
+    in_rows: bool,
 }
 
 impl Layout {
     /// `operand`'s rows are its sequences.
     fn new(tier: &'static Tier, role: Role, operand: Matrix) -> Self {
-        Self { tier, role, count: operand.rows, depth: operand.cols }
+        let in_rows = role == Role::Left && operand.col_stride == 1 && tier.pack_rows.is_some();
+        Self { tier, role, count: operand.rows, depth: operand.cols, in_rows }
     }
 
     /// Sequences of a whole panel.
@@ -245,7 +248,7 @@ impl Layout {
 
     /// Whether two panels fill the vectors that pack them.
     fn packs_pairs(&self) -> bool {
-        self.role == Role::Left && 2 * self.tier.rows == self.tier.lanes
+        self.role == Role::Left && 2 * self.tier.rows == self.tier.lanes && !self.in_rows
     }
 
     fn panels(&self) -> usize {
@@ -303,7 +306,11 @@ fn pack_panels(
     unsafe {
         let (across, along) = (operand.row_stride, operand.col_stride);
         let source = Sequences { start: operand.at(first, from), across, along, count, depth };
-        (layout.tier.pack)(packed.as_mut_ptr().cast(), width, second, source)
+        let packed = packed.as_mut_ptr().cast();
+        match layout.tier.pack_rows {
+            Some(pack_rows) if layout.in_rows => pack_rows(packed, width, block.len(), source),
+            _ => (layout.tier.pack)(packed, width, second, source),
+        }
     }
 }
 
@@ -394,7 +401,7 @@ fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, 
         }
         _ => 0,
     };
-    let blocks = Layout { tier, role: Role::Left, count: rows, depth };
+    let blocks = Layout { tier, role: Role::Left, count: rows, depth, in_rows: false };
     with_scratch(0, size(left, Role::Left), |left_memory| {
         with_scratch(1, size(right, Role::Right), |right_memory| {
             for block in blocks.blocks() {
@@ -445,6 +452,10 @@ impl Panels {
     fn of(tier: &'static Tier, role: Role, side: Side, block: &Range<usize>, memory: &mut [MaybeUninit<f32>]) -> Self {
         let whole = if role == Role::Left { tier.rows } else { tier.columns() };
         let packed = |start: *const f32, layout: Layout, first: usize| {
+            if layout.in_rows {
+                let none = (usize::MAX, 0);
+                return Self { start, next: whole * block.len(), across: block.len(), along: 1, last: none };
+            }
             let last = layout.panels().saturating_sub(1);
             let of_last = (last.wrapping_sub(first), layout.width(last));
             Self { start, next: whole * block.len(), across: 1, along: whole, last: of_last }

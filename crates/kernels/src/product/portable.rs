@@ -13,7 +13,7 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack) -> Tier {
-    Tier { rows: ROWS, lanes: LANES, tiles: &TILES, pack, pair: 1, in_place: false }
+    Tier { rows: ROWS, lanes: LANES, tiles: &TILES, pack, pack_rows: None, pair: 1, in_place: false }
 }
 
 pub(super) static F32: Tier = tier(pack::<{ FULL }>);

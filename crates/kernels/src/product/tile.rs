@@ -52,6 +52,16 @@ pub(super) struct Sequences {
 /// and the source's numbers exist.
 pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Sequences);
 
+/// Copies sequences that lie along memory (`along` is 1) one after another, each `steps` numbers: to
+/// `packed[w * steps + step]`, with zeros for those of `width` that are missing. A left operand can be read like that,
+/// and nothing has to be turned.
+///
+/// Arguments: packed, width, steps, source.
+///
+/// # Safety
+/// The processor has the instructions. `packed` takes `width * steps` numbers, and the source's numbers exist.
+pub(super) type PackRows = unsafe fn(*mut f32, usize, usize, Sequences);
+
 /// The most rows any tile has.
 pub(super) const MOST_ROWS: usize = 8;
 
@@ -64,6 +74,8 @@ pub(super) struct Tier {
     /// Tiles by rows and by vectors of columns, both less one.
     pub tiles: &'static [&'static [Tile]],
     pub pack: Pack,
+    /// A cheaper way for a left operand whose rows lie along memory.
+    pub pack_rows: Option<PackRows>,
     /// Numbers along the summed side in one step of a tile.
     pub pair: usize,
     /// Whether tiles read operands where they lie, with columns that do not fill a vector; else both are packed.
