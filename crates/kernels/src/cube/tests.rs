@@ -1,0 +1,137 @@
+//! Own operations on wgpu against the composed ones on the CPU, and their masks against the CPU's.
+
+use super::covers_attention;
+use crate::oracle::{Values, assert_near, random, run};
+use crate::{AttentionOptions, Dropout, DropoutKey, Precision};
+use burn::backend::DispatchDevice;
+use burn::tensor::{Device, DeviceKind, DeviceType, Int, Tensor, TensorData};
+use burn_cubecl::cubecl::MemoryScope;
+
+const KEY: DropoutKey = DropoutKey { seed: 5, step: 6, site: 7, first_row: 8 };
+
+/// A device with kernels of this module, where there is one.
+fn device() -> Option<Device> {
+    (!Device::enumerate(DeviceType::Wgpu).is_empty()).then(|| Device::wgpu(DeviceKind::DefaultDevice))
+}
+
+/// Segments of uneven lengths, some apart from themselves; the last positions are padding, segment 0.
+fn segments(batch: usize, seq: usize) -> Vec<i32> {
+    let of = |i: usize| if i % seq + 2 >= seq { 0 } else { [3, 1, 4, 4, 2][i % seq / (5 + i / seq * 7) % 5] };
+    (0..batch * seq).map(of).collect()
+}
+
+/// Causal or not, in segments or not, with dropout or not.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    n_head: usize,
+    causal: bool,
+    packed: bool,
+    dropped: bool,
+}
+
+fn attention_of(
+    attend: impl Fn(Tensor<3>, AttentionOptions) -> Tensor<3>,
+    Case { n_head, causal, packed, dropped }: Case,
+) -> impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1> {
+    move |x, of| {
+        let qkv = of[0].view::<3>(x, 0);
+        let [batch, seq, _] = qkv.dims();
+        let ids = || TensorData::new(segments(batch, seq), [batch, seq]);
+        let segments = packed.then(|| Tensor::<2, Int>::from_data(ids(), &qkv.device()));
+        let dropout = dropped.then_some(Dropout { probability: 0.3, key: KEY });
+        let options = AttentionOptions { n_head, causal, segments, dropout, precision: Precision::F32 };
+        attend(qkv, options).reshape([-1])
+    }
+}
+
+#[test]
+fn attention_on_wgpu_equals_the_composed_operations_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let shapes =
+        [[1, 1, 1, 1], [2, 3, 1, 5], [1, 31, 3, 7], [2, 32, 2, 32], [2, 33, 1, 33], [1, 97, 2, 17], [1, 70, 1, 128]];
+    for [batch, seq, n_head, d_head] in shapes {
+        let inputs = [random(&[batch, seq, 3 * n_head * d_head], 7)];
+        for bits in 0..8 {
+            let [causal, packed, dropped] = [0, 1, 2].map(|bit| bits >> bit & 1 == 1);
+            let case = Case { n_head, causal, packed, dropped };
+            let (y, gradients) = run(&inputs, &device, &attention_of(crate::attention, case));
+            let (expected, slopes) = run(&inputs, &Device::flex(), &attention_of(crate::attention::composed, case));
+            let what = format!("{batch} {seq} {d_head} {case:?}");
+            assert_near(&what, 1e-5, &y, &expected);
+            assert_near(&format!("gradient of {what}"), 1e-5, &gradients[0], &slopes[0]);
+        }
+    }
+}
+
+#[test]
+fn attention_on_wgpu_gives_the_same_bits_on_every_run() {
+    let Some(device) = device() else { return };
+    let inputs = [random(&[2, 97, 3 * 2 * 17], 7)];
+    let case = Case { n_head: 2, causal: true, packed: true, dropped: true };
+    let once = || {
+        let (y, gradients) = run(&inputs, &device, &attention_of(crate::attention, case));
+        y.into_iter().chain(gradients.into_iter().flatten()).map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    assert_eq!(once(), once());
+}
+
+#[test]
+fn attention_on_wgpu_takes_half_precision_views_and_wide_heads() {
+    let Some(device) = device() else { return };
+    let attend = |device: &Device, d_head: usize, precision: Precision| {
+        let width = 3 * 2 * d_head;
+        let values = random(&[1, 2 * width, 9], 7).values;
+        let turned = Tensor::<3>::from_data(TensorData::new(values, [1, 2 * width, 9]), device).swap_dims(1, 2);
+        let qkv = turned.narrow(2, width / 2, width); // [1, 9, width], with gaps
+        assert_eq!(covers_attention(&qkv, 2), d_head <= 128 && *device != Device::flex());
+        let options = AttentionOptions { precision, ..AttentionOptions::causal(2) };
+        crate::attention(qkv, options).into_data().try_into_vec::<f32>().expect("f32")
+    };
+    for (d_head, precision, tolerance) in
+        [(6, Precision::F32, 1e-5), (6, Precision::Bf16, 1e-2), (6, Precision::F16, 1e-2), (129, Precision::F32, 1e-5)]
+    {
+        let expected = attend(&Device::flex(), d_head, precision);
+        assert_near(&format!("{d_head} {precision:?}"), tolerance, &attend(&device, d_head, precision), &expected);
+    }
+}
+
+#[test]
+fn attention_on_wgpu_passes_nan_and_infinity() {
+    let Some(device) = device() else { return };
+    for bad in [f32::NAN, f32::INFINITY] {
+        for causal in [false, true] {
+            // In the last query, the last value and the last key; an infinite key may have no weight at all.
+            let places = [69 * 15 + 4, 69 * 15 + 14, 69 * 15 + 9];
+            for place in &places[..if bad.is_nan() { 3 } else { 2 }] {
+                let mut inputs = [random(&[1, 70, 15], 7)];
+                inputs[0].values[*place] = bad;
+                let case = Case { n_head: 1, causal, packed: false, dropped: false };
+                let (y, gradients) = run(&inputs, &device, &attention_of(crate::attention, case));
+                assert!(y.iter().any(|v| !v.is_finite()), "{bad} at {place} was swallowed");
+                assert!(gradients[0].iter().any(|v| !v.is_finite()), "{bad} at {place} was swallowed backwards");
+            }
+        }
+    }
+}
+
+/// The largest tensor this thread ever had on the device, in bytes.
+fn largest_tensor(device: &Device) -> u64 {
+    let DispatchDevice::Cube(device) = device.as_dispatch() else { unreachable!("a wgpu device") };
+    let report = device.client().memory_report(MemoryScope::CurrentStream);
+    let pools = report.streams.into_iter().flat_map(|stream| {
+        let pools = stream.pools;
+        pools.dynamic.into_iter().chain([pools.persistent, pools.dedicated])
+    });
+    pools.map(|pool| pool.largest_alloc).max().expect("a stream has pools")
+}
+
+#[test]
+fn memory_of_attention_on_wgpu_grows_linearly_with_the_context() {
+    let Some(device) = device() else { return };
+    let case = Case { n_head: 1, causal: true, packed: true, dropped: true };
+    for seq in [1024, 4096] {
+        run(&[random(&[1, seq, 24], 7)], &device, &attention_of(crate::attention, case));
+        // A fixed number of tensors, none larger than the input; the scores of one head would be 4 or 64 MiB.
+        assert_eq!(largest_tensor(&device), (seq * 24 * 4) as u64);
+    }
+}
