@@ -4,17 +4,21 @@
 //! instructions of a plane (subgroup, warp): sums are added in an order that the shapes alone decide, so that results
 //! are the same on every run.
 
+mod adamw;
 mod attention;
 mod attention_kernels;
+mod reduce;
 #[cfg(test)]
 mod tests;
 mod tile;
 
+pub(crate) use adamw::{adamw, sum_of_squares};
 pub(crate) use attention::{attention, covers_attention};
 
 use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::cubecl::prelude::BufferArg;
+use burn_cubecl::cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise};
 use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
 
 /// Numbers in the largest tensor that kernels index with 32 bits, with room for the last tile's overhang.
@@ -52,4 +56,16 @@ fn argument(tensor: CubeTensor) -> BufferArg {
 /// The sides of a tensor, outermost first.
 fn sides<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
     tensor.shape().dims()
+}
+
+/// `tensor` without gaps in memory that nobody else holds: its own, or a copy.
+fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    if tensor.can_mut() { tensor } else { into_contiguous(tensor.copy()) }
+}
+
+/// A unit for each number of `tensor`.
+fn elementwise(tensor: &CubeTensor) -> (CubeCount, CubeDim) {
+    let (numbers, units) = (tensor.shape().num_elements(), CubeDim::new_1d(256));
+    (calculate_cube_count_elemwise(&tensor.client, numbers, units), units)
 }

@@ -2,7 +2,7 @@
 
 use super::covers_attention;
 use crate::oracle::{Values, assert_near, random, run};
-use crate::{AttentionOptions, Dropout, DropoutKey, Precision};
+use crate::{AdamwStep, AttentionOptions, Dropout, DropoutKey, Precision};
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, DeviceKind, DeviceType, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::MemoryScope;
@@ -114,6 +114,12 @@ fn attention_on_wgpu_passes_nan_and_infinity() {
     }
 }
 
+/// Bytes that the device has taken from the driver for this thread.
+fn reserved(device: &Device) -> u64 {
+    let DispatchDevice::Cube(device) = device.as_dispatch() else { unreachable!("a wgpu device") };
+    device.client().memory_report(MemoryScope::CurrentStream).usage().bytes_reserved
+}
+
 /// The largest tensor this thread ever had on the device, in bytes.
 fn largest_tensor(device: &Device) -> u64 {
     let DispatchDevice::Cube(device) = device.as_dispatch() else { unreachable!("a wgpu device") };
@@ -133,5 +139,72 @@ fn memory_of_attention_on_wgpu_grows_linearly_with_the_context() {
         run(&[random(&[1, seq, 24], 7)], &device, &attention_of(crate::attention, case));
         // A fixed number of tensors, none larger than the input; the scores of one head would be 4 or 64 MiB.
         assert_eq!(largest_tensor(&device), (seq * 24 * 4) as u64);
+    }
+}
+
+#[test]
+fn adamw_on_wgpu_equals_the_composed_operations_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let step = AdamwStep { scale: 0.7, lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: 3 };
+    for length in [1, 257, 70_001] {
+        for bad in [None, Some(f32::NAN), Some(f32::INFINITY)] {
+            let of = |device: &Device| {
+                [1, 2, 3, 4].map(|seed| {
+                    let mut values = random(&[length], seed).values;
+                    if seed == 4 {
+                        values.iter_mut().for_each(|square| *square = square.abs());
+                    }
+                    if let Some(bad) = bad.filter(|_| seed == 2) {
+                        values[length / 2] = bad;
+                    }
+                    Tensor::<1>::from_data(TensorData::new(values, [length]), device)
+                })
+            };
+            let host = |tensor: Tensor<1>| tensor.into_data().try_into_vec::<f32>().expect("f32");
+            let [value, gradient, first, second] = of(&device);
+            let kept = value.clone();
+            let ours = crate::adamw(value, gradient, first, second, step).map(host);
+            assert_eq!(host(kept), random(&[length], 1).values);
+            let [value, gradient, first, second] = of(&Device::flex());
+            let theirs = crate::adamw::composed(value, gradient, first, second, step).map(host);
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+                    let near = (a - b).abs() <= 1e-6 * b.abs().max(1.0);
+                    assert!(near || bad.is_some() && i == length / 2 && !a.is_finite(), "{a} for {b} of {length}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn adamw_on_wgpu_updates_in_place_what_nobody_else_holds() {
+    let Some(device) = device() else { return };
+    let length = 1 << 22;
+    let tensors = || [1.0, 2.0, 3.0, 4.0].map(|value| Tensor::<1>::full([length], value, &device));
+    let step = AdamwStep { scale: 1.0, lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 1 };
+    let [mut value, gradient, mut first, mut second] = tensors();
+    device.sync().expect("the device works");
+    let before = reserved(&device);
+    for _ in 0..3 {
+        [value, first, second] = crate::adamw(value, gradient.clone(), first, second, step);
+    }
+    device.sync().expect("the device works");
+    assert!(reserved(&device) < before + length as u64 * 4);
+}
+
+#[test]
+fn the_sum_of_squares_on_wgpu_is_that_in_f64_and_passes_nan() {
+    let Some(device) = device() else { return };
+    for length in [1, 17, 256, 257, 300_001] {
+        let mut values = random(&[length], 8).values;
+        let exact: f64 = values.iter().map(|value| *value as f64 * *value as f64).sum();
+        let sum = |values: &[f32]| {
+            let values = Tensor::<1>::from_data(TensorData::new(values.to_vec(), [length]), &device);
+            crate::sum_of_squares(values).into_scalar::<f32>() as f64
+        };
+        assert!((sum(&values) - exact).abs() <= 1e-6 * exact);
+        values[length / 2] = f32::NAN;
+        assert!(sum(&values).is_nan());
     }
 }
