@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod attention_kernels;
+mod dropout;
 mod reduce;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tile;
 
 pub(crate) use adamw::{adamw, sum_of_squares};
 pub(crate) use attention::{attention, covers_attention};
+pub(crate) use dropout::{dropout, residual_add};
 
 use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};

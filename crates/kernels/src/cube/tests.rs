@@ -208,3 +208,38 @@ fn the_sum_of_squares_on_wgpu_is_that_in_f64_and_passes_nan() {
         assert!(sum(&values).is_nan());
     }
 }
+
+#[test]
+fn masks_on_wgpu_are_the_cpus_bit_for_bit() {
+    let Some(device) = device() else { return };
+    for shape in [[1, 1, 1], [3, 7, 33], [2, 3, 40_001]] {
+        for probability in [0.1, 0.5, 0.95] {
+            let dropout = Dropout { probability, key: KEY };
+            let expected = crate::dropout::mask_values(&shape, dropout);
+            let values = |mask: Tensor<3>| mask.into_data().try_into_vec::<f32>().expect("f32");
+            assert_eq!(values(crate::dropout(Tensor::<3>::ones(shape, &device), Some(dropout))), expected);
+            assert_eq!(values(crate::dropout::factors(shape, dropout, &device)), expected);
+        }
+    }
+}
+
+#[test]
+fn dropout_on_wgpu_and_its_gradient_equal_the_cpus() {
+    let Some(device) = device() else { return };
+    let inputs = [random(&[3, 5, 701], 1), random(&[3, 5, 701], 2)];
+    for dropout in [None, Some(Dropout { probability: 0.3, key: KEY })] {
+        let own = |x: &[Tensor<1>], of: &[Values]| {
+            let (a, b) = (of[0].view::<3>(x, 0), of[1].view::<3>(x, 1));
+            crate::residual_add(a, crate::dropout(b, dropout), dropout).reshape([-1])
+        };
+        assert_eq!(run(&inputs, &device, &own), run(&inputs, &Device::flex(), &own));
+        let mut bad = [random(&[3, 5, 701], 1), random(&[3, 5, 701], 2)];
+        // A number that is kept.
+        let kept = dropout.map_or(0, |dropout| {
+            let mask = crate::dropout::mask_values(&[3, 5, 701], dropout);
+            mask.iter().position(|factor| *factor > 0.0).expect("some are kept")
+        });
+        bad[1].values[kept] = f32::NAN;
+        assert!(run(&bad, &device, &own).0[kept].is_nan());
+    }
+}
