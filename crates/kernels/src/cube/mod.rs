@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod attention_kernels;
+mod cross_entropy;
 mod dropout;
 mod reduce;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tile;
 
 pub(crate) use adamw::{adamw, sum_of_squares};
 pub(crate) use attention::{attention, covers_attention};
+pub(crate) use cross_entropy::cross_entropy_sum;
 pub(crate) use dropout::{dropout, residual_add};
 
 use burn::backend::{DispatchDevice, TensorMetadata};

@@ -2,7 +2,7 @@
 
 use super::covers_attention;
 use crate::oracle::{Values, assert_near, random, run};
-use crate::{AdamwStep, AttentionOptions, Dropout, DropoutKey, Precision};
+use crate::{AdamwStep, AttentionOptions, CrossEntropy, Dropout, DropoutKey, Precision};
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, DeviceKind, DeviceType, Int, Tensor, TensorData};
 use burn_cubecl::cubecl::MemoryScope;
@@ -134,9 +134,15 @@ fn largest_tensor(device: &Device) -> u64 {
 #[test]
 fn memory_of_attention_on_wgpu_grows_linearly_with_the_context() {
     let Some(device) = device() else { return };
-    let case = Case { n_head: 1, causal: true, packed: true, dropped: true };
+    let attend = attention_of(crate::attention, Case { n_head: 1, causal: true, packed: true, dropped: true });
+    let tracked = device.clone().autodiff();
     for seq in [1024, 4096] {
-        run(&[random(&[1, seq, 24], 7)], &device, &attention_of(crate::attention, case));
+        let inputs = [random(&[1, seq, 24], 7)];
+        let values = TensorData::new(inputs[0].values.clone(), [seq * 24]);
+        let qkv = Tensor::<1>::from_data(values, &tracked).require_grad();
+        // Not of a sum: choosing the fastest one takes memory of its own.
+        let gradients = attend(std::slice::from_ref(&qkv), &inputs).backward();
+        qkv.grad(&gradients).expect("it is tracked").into_data();
         // A fixed number of tensors, none larger than the input; the scores of one head would be 4 or 64 MiB.
         assert_eq!(largest_tensor(&device), (seq * 24 * 4) as u64);
     }
@@ -242,4 +248,80 @@ fn dropout_on_wgpu_and_its_gradient_equal_the_cpus() {
         bad[1].values[kept] = f32::NAN;
         assert!(run(&bad, &device, &own).0[kept].is_nan());
     }
+}
+
+fn loss_of(
+    loss: impl Fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, Tensor<1>, CrossEntropy) -> Tensor<1>,
+    options: CrossEntropy,
+) -> impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1> {
+    move |x, of| {
+        let (hidden, head) = (of[0].view::<2>(x, 0), of[1].view::<2>(x, 1));
+        let ([rows, _], [vocab, _]) = (hidden.dims(), head.dims());
+        let device = hidden.device();
+        let targets: Vec<i32> = (0..rows).map(|row| (row * 7919 % vocab) as i32).collect();
+        // Every third row trains nothing, the others count one and two.
+        let weights: Vec<f32> = (0..rows).map(|row| ((row + 1) % 3) as f32).collect();
+        let targets = Tensor::from_data(TensorData::new(targets, [rows]), &device);
+        let weights = Tensor::from_data(TensorData::new(weights, [rows]), &device);
+        loss(hidden, head, targets, weights, options)
+    }
+}
+
+#[test]
+fn cross_entropy_on_wgpu_equals_the_composed_operations_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let exact = [[1, 1, 1], [17, 5, 31], [1031, 7, 67]].map(|shape| (shape, Precision::F32, 1e-5));
+    let rounded = [Precision::Bf16, Precision::F16].map(|precision| ([17, 5, 31], precision, 1e-2));
+    for (shape, precision, tolerance) in exact.into_iter().chain(rounded) {
+        for label_smoothing in [0.0, 0.1] {
+            let options = CrossEntropy { label_smoothing, precision };
+            let [rows, width, vocab] = shape;
+            let inputs = [random(&[rows, width], 5), random(&[vocab, width], 6)];
+            let (loss, gradients) = run(&inputs, &device, &loss_of(crate::cross_entropy_sum, options));
+            let expected = run(&inputs, &Device::flex(), &loss_of(crate::cross_entropy::composed, options));
+            let what = format!("{shape:?} {options:?}");
+            assert_near(&what, tolerance, &loss, &expected.0);
+            for (gradient, expected) in gradients.iter().zip(&expected.1) {
+                assert_near(&format!("gradient of {what}"), tolerance, gradient, expected);
+            }
+            let of = |of: &Values| Tensor::from_data(TensorData::new(of.values.clone(), [of.values.len()]), &device);
+            let untracked: Vec<Tensor<1>> = inputs.iter().map(of).collect();
+            let same = loss_of(crate::cross_entropy_sum, options)(&untracked, &inputs).into_scalar::<f32>();
+            assert_eq!(same, loss[0], "without a gradient: {what}");
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_on_wgpu_passes_nan_and_infinity() {
+    let Some(device) = device() else { return };
+    for bad in [f32::NAN, f32::INFINITY] {
+        for at in 0..2 {
+            let mut inputs = [random(&[4, 5], 5), random(&[11, 5], 6)];
+            // In a row of hidden states that counts, or in the last row of the head.
+            let place = if at == 0 { 5 } else { 54 };
+            inputs[at].values[place] = bad;
+            let (loss, _) = run(&inputs, &device, &loss_of(crate::cross_entropy_sum, CrossEntropy::default()));
+            assert!(!loss[0].is_finite(), "{bad} in input {at} was swallowed");
+        }
+    }
+}
+
+#[test]
+fn memory_of_cross_entropy_on_wgpu_stays_that_of_a_chunk_of_rows() {
+    let Some(device) = device() else { return };
+    let [rows, width, vocab] = [1031, 7, 67];
+    let once = || {
+        let inputs = [random(&[rows, width], 5), random(&[vocab, width], 6)];
+        let loss = loss_of(crate::cross_entropy_sum, CrossEntropy::default());
+        run(&inputs, &device, &loss);
+        largest_tensor(&device)
+    };
+    // Choosing the fastest products takes memory of its own: a thread that comes later is measured.
+    let largest = std::thread::scope(|scope| {
+        scope.spawn(once).join().expect("the device works");
+        scope.spawn(once).join().expect("the device works")
+    });
+    // Two chunks of rows: half of the logits, and what memory is aligned to.
+    assert!(largest < (rows.div_ceil(2) * vocab * 4 + 256) as u64, "{largest} bytes");
 }
