@@ -1,5 +1,6 @@
 //! The update of AdamW in one pass over the numbers.
 
+use crate::cube;
 use crate::host::{Host, covers, on_host_backends};
 use crate::vector;
 use burn::backend::tensor::FloatTensor;
@@ -46,6 +47,9 @@ pub fn adamw(
 ) -> [Tensor<1>; 3] {
     let tensors = [&value, &gradient, &first, &second];
     assert!(tensors.iter().all(|tensor| tensor.dims() == value.dims()), "one number each for every parameter");
+    if tensors.iter().all(|tensor| cube::covers(tensor) && !tensor.device().is_autodiff()) {
+        return cube::adamw(value, gradient, first, second, step);
+    }
     if !tensors.iter().all(|tensor| covers(tensor) && !tensor.device().is_autodiff()) {
         return composed(value, gradient, first, second, step);
     }
@@ -60,7 +64,7 @@ pub fn adamw(
 }
 
 /// The same in Burn's operations.
-fn composed(
+pub(crate) fn composed(
     value: Tensor<1>,
     gradient: Tensor<1>,
     first: Tensor<1>,
@@ -87,6 +91,9 @@ fn composed(
 pub fn sum_of_squares(values: Tensor<1>) -> Tensor<1> {
     if covers(&values) && !values.device().is_autodiff() {
         return Tensor::from_dispatch(<Dispatch as AdamwOps>::sum_of_squares(values.into_dispatch()));
+    }
+    if cube::covers(&values) && !values.device().is_autodiff() {
+        return cube::sum_of_squares(values);
     }
     // A product: `powi` is a call of the C library's `pow` for every number.
     (values.clone() * values).sum()

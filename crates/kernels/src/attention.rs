@@ -1,6 +1,7 @@
 //! Self-attention on packed queries, keys and values.
 
 use crate::Precision;
+use crate::cube;
 use crate::dropout::{Dropout, RowMask, factors};
 use crate::host::{Host, covers, on_host_backends};
 use crate::product::{Matrix, MatrixMut, Shared, Start, buffer, prepared, product, written};
@@ -46,7 +47,8 @@ impl AttentionOptions {
 /// Attends each position to those that `options` let it see.
 ///
 /// Scores exist for 32 queries of one head at a time, forward and backward, so that memory grows linearly with `seq`.
-/// Keys that none of those queries sees are passed over.
+/// Keys that none of those queries sees are passed over. On GPUs, with heads at most 128 wide, they exist for 32 queries
+/// and 32 keys at a time, and products are of f32 whatever the precision.
 ///
 /// # Shapes
 /// - `qkv`: `[batch, seq, 3 * d_model]`, queries, keys and values side by side, each the heads side by side
@@ -64,6 +66,9 @@ pub fn attention(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
     if let Some(segments) = &options.segments {
         assert_eq!(segments.dims(), [batch, seq], "a segment for each position");
     }
+    if cube::covers_attention(&qkv, n_head) {
+        return cube::attention(qkv, options);
+    }
     if !covers(&qkv) {
         return composed(qkv, options);
     }
@@ -78,7 +83,7 @@ pub fn attention(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
 }
 
 /// The same in Burn's operations, which keep every score for the backward pass.
-fn composed(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
+pub(crate) fn composed(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
     let AttentionOptions { n_head, causal, segments, dropout, precision } = options;
     let [batch, seq, width] = qkv.dims();
     let d_model = width / 3;

@@ -1,6 +1,7 @@
 //! Cross-entropy from hidden states and the weight of the head.
 
 use crate::Precision;
+use crate::cube;
 use crate::host::{Host, covers, on_host_backends};
 use crate::product::{Matrix, MatrixMut, Start, buffer, parallel_product, written, written_slice};
 use crate::rounding::rounded;
@@ -56,6 +57,9 @@ pub fn cross_entropy_sum(
         head.dims()[1] == width && targets.dims() == [rows] && weights.dims() == [rows],
         "shapes of a cross-entropy"
     );
+    if cube::covers(&hidden) && cube::covers(&head) && cube::covers(&weights) {
+        return cube::cross_entropy_sum(hidden, head, targets, weights, options);
+    }
     if !covers(&hidden) || !covers(&weights) {
         return composed(hidden, head, targets, weights, options);
     }
@@ -65,7 +69,7 @@ pub fn cross_entropy_sum(
 }
 
 /// The same in Burn's operations, with every logit in memory.
-fn composed(
+pub(crate) fn composed(
     hidden: Tensor<2>,
     head: Tensor<2>,
     targets: Tensor<1, Int>,
@@ -270,7 +274,7 @@ struct Gradient {
 }
 
 /// The chunks of rows for which logits exist at a time, of nearly the same size.
-fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
     let most = (LOGITS / vocab).clamp(FEWEST_ROWS, MOST_ROWS);
     let height = rows.div_ceil(rows.div_ceil(most));
     (0..rows).step_by(height).map(move |start| start..(start + height).min(rows))

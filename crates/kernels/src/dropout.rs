@@ -5,6 +5,7 @@
 //! Counter-based generators go back to Salmon et al. 2011; this one is two rounds of a 32-bit integer hash, which
 //! vectors and GPUs compute alike.
 
+use crate::cube;
 use crate::host::{Host, covers, on_host_backends};
 use crate::product::{buffer, written};
 use crate::vector;
@@ -12,8 +13,8 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::{Tensor, TensorData};
+use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, backend_extension};
+use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
 /// What a dropout drops.
@@ -85,6 +86,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, dropout: Option<Dropout>) -> Tensor
         Some(dropout) if covers(&x) => {
             Tensor::from_dispatch(<Dispatch as DropoutOps>::dropped(x.into_dispatch(), dropout))
         }
+        Some(dropout) if cube::covers(&x) => cube::dropout(x, dropout),
         Some(dropout) => x.clone() * factors(x.dims(), dropout, &x.device()),
     }
 }
@@ -95,16 +97,26 @@ pub fn dropout<const D: usize>(x: Tensor<D>, dropout: Option<Dropout>) -> Tensor
 /// - `residual`, `x`: `[rows, ..]`, returns the same
 pub fn residual_add<const D: usize>(residual: Tensor<D>, x: Tensor<D>, dropped: Option<Dropout>) -> Tensor<D> {
     assert_eq!(residual.dims(), x.dims(), "a residual's shape");
+    let dropped = dropped.filter(|dropped| dropped.probability > 0.0);
+    if let Some(dropped) = dropped.filter(|_| cube::covers(&residual) && cube::covers(&x)) {
+        return cube::residual_add(residual, x, dropped);
+    }
     if !covers(&x) {
         return residual + dropout(x, dropped);
     }
-    let dropped = dropped.filter(|dropped| dropped.probability > 0.0);
     let (residual, x) = (residual.into_dispatch(), x.into_dispatch());
     Tensor::from_dispatch(<Dispatch as DropoutOps>::residual_add(residual, x, dropped))
 }
 
 /// What every number is multiplied by: 0, or the scale of those that stay.
 pub(crate) fn factors<const D: usize>(shape: [usize; D], dropout: Dropout, device: &burn::tensor::Device) -> Tensor<D> {
+    let is_made_on_device = matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Cube(_));
+    if is_made_on_device {
+        let ones = Tensor::ones(shape, (device, DType::F32));
+        if cube::covers(&ones) {
+            return cube::dropout(ones, dropout);
+        }
+    }
     Tensor::from_data(TensorData::new(mask_values(&shape, dropout), shape), device)
 }
 

@@ -3,13 +3,14 @@
 //! Each operation is a plain function on tensors. Where the tensors are f32 on one of the CPU backends it runs the
 //! implementation of this crate, with a handwritten backward pass; anywhere else it composes Burn's operations, which
 //! is also the oracle its tests compare with. One implementation on slices of host memory serves both CPU backends.
+//! `cube` holds own kernels for GPUs, of the operations that gain most from them.
 //!
 //! Results are the same, bit for bit, on every run and for every number of threads: work is split into pieces that
 //! depend on the shapes alone, and partial sums are added in the order of the pieces. NaN and infinity go through.
 //!
 //! `unsafe` stands in `product` (views that are disjoint by construction, and the tiles of each instruction set), in
-//! `vector` (calling a function compiled for instructions that were detected first), and where an operation says that it
-//! has written all of a buffer that was not zeroed first.
+//! `vector` (calling a function compiled for instructions that were detected first), in `cube` (kernels that check their
+//! own bounds), and where an operation says that it has written all of a buffer that was not zeroed first.
 
 #![deny(missing_docs)]
 #![recursion_limit = "256"]
@@ -21,6 +22,8 @@ pub mod adamw;
 pub mod attention;
 #[allow(unsafe_code)]
 pub mod cross_entropy;
+#[allow(unsafe_code)]
+mod cube;
 #[allow(unsafe_code)]
 pub mod dropout;
 #[allow(unsafe_code)]
