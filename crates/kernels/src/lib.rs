@@ -41,6 +41,7 @@ mod product;
 mod reference;
 mod rounding;
 mod support;
+pub mod tied_head;
 #[allow(unsafe_code)]
 mod vector;
 
@@ -55,3 +56,4 @@ pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;
 pub use precision::Precision;
 pub use support::{Support, support};
+pub use tied_head::tied_head;

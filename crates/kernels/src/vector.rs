@@ -228,6 +228,26 @@ vectorized! {
         sum(a.len(), |i| a[i] * b[i])
     }
 
+    /// The inner products of `x` with each of `group`, all as long as it.
+    fn inner_products(x: &[f32], group: [&[f32]; 8]) -> [f32; 8] {
+        let group = group.map(|row| &row[..x.len()]);
+        let whole = x.len() / 16;
+        let (of_x, rest) = x.as_chunks::<16>();
+        let of_group = group.map(|row| &row.as_chunks::<16>().0[..whole]);
+        let mut lanes = [[0f32; 16]; 8];
+        for (i, x) in of_x.iter().enumerate() {
+            for (lanes, row) in lanes.iter_mut().zip(of_group) {
+                for (lane, (x, value)) in lanes.iter_mut().zip(x.iter().zip(&row[i])) {
+                    *lane = fma::<F>(*x, *value, *lane);
+                }
+            }
+        }
+        std::array::from_fn(|j| {
+            let tail = rest.iter().zip(&group[j][whole * 16..]).fold(0.0, |sum, (x, value)| fma::<F>(*x, *value, sum));
+            lanes[j].iter().sum::<f32>() + tail
+        })
+    }
+
     /// Replaces the first `visible` scores by the exponentials of `scale` times them, less the largest of these, and the
     /// others by zero; returns the logarithm of what the softmax of the scaled scores is divided by, and the sum of the
     /// exponentials.

@@ -13,7 +13,8 @@ use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor};
 use kernels::{
-    CrossEntropy, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout, embedding, layer_norm, residual_add,
+    CrossEntropy, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout, embedding, layer_norm,
+    residual_add, tied_head,
 };
 use serde_json::{Value, json};
 
@@ -484,6 +485,6 @@ impl Gpt {
         let [batch, seq, d_model] = x.dims();
         let table = self.wte.weight.val(); // [vocab, d_model]
         let vocab = table.dims()[0];
-        x.reshape([batch * seq, d_model]).matmul(table.transpose()).reshape([batch, seq, vocab])
+        tied_head(x.reshape([batch * seq, d_model]), table).reshape([batch, seq, vocab])
     }
 }
