@@ -20,6 +20,8 @@ pub mod adamw;
 #[allow(unsafe_code)]
 pub mod attention;
 #[allow(unsafe_code)]
+pub mod cached_attention;
+#[allow(unsafe_code)]
 pub mod cross_entropy;
 #[allow(unsafe_code)]
 pub mod dropout;
@@ -47,6 +49,7 @@ mod vector;
 
 pub use adamw::{AdamwStep, adamw, sum_of_squares};
 pub use attention::{AttentionOptions, attention};
+pub use cached_attention::{LayerCache, NewPositions, cached_attention};
 pub use cross_entropy::{CrossEntropy, cross_entropy_and_correct, cross_entropy_sum};
 pub use dropout::{Dropout, DropoutKey, dropout, residual_add};
 pub use embedding::embedding;

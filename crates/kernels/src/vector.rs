@@ -19,7 +19,7 @@ macro_rules! vectorized {
                 fn wide($($a: $t),*) $(-> $r)? { body::<true>($($a),*) }
                 #[target_feature(enable = "avx2,fma")]
                 fn narrow($($a: $t),*) $(-> $r)? { body::<true>($($a),*) }
-                if avx512() {
+                if $crate::vector::avx512() {
                     // SAFETY: the processor has every instruction set the function is compiled for.
                     return unsafe { wide($($a),*) };
                 }
@@ -32,6 +32,7 @@ macro_rules! vectorized {
         }
     )*};
 }
+pub(crate) use vectorized;
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -46,7 +47,7 @@ pub(crate) fn avx512() -> bool {
 
 /// `a * b + c`. Without the instruction `mul_add` calls the C library, which is slow.
 #[inline(always)]
-fn fma<const F: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn fma<const F: bool>(a: f32, b: f32, c: f32) -> f32 {
     if F { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -226,26 +227,6 @@ vectorized! {
     fn dot(a: &[f32], b: &[f32]) -> f32 {
         let b = &b[..a.len()];
         sum(a.len(), |i| a[i] * b[i])
-    }
-
-    /// The inner products of `x` with each of `group`, all as long as it.
-    fn inner_products(x: &[f32], group: [&[f32]; 8]) -> [f32; 8] {
-        let group = group.map(|row| &row[..x.len()]);
-        let whole = x.len() / 16;
-        let (of_x, rest) = x.as_chunks::<16>();
-        let of_group = group.map(|row| &row.as_chunks::<16>().0[..whole]);
-        let mut lanes = [[0f32; 16]; 8];
-        for (i, x) in of_x.iter().enumerate() {
-            for (lanes, row) in lanes.iter_mut().zip(of_group) {
-                for (lane, (x, value)) in lanes.iter_mut().zip(x.iter().zip(&row[i])) {
-                    *lane = fma::<F>(*x, *value, *lane);
-                }
-            }
-        }
-        std::array::from_fn(|j| {
-            let tail = rest.iter().zip(&group[j][whole * 16..]).fold(0.0, |sum, (x, value)| fma::<F>(*x, *value, sum));
-            lanes[j].iter().sum::<f32>() + tail
-        })
     }
 
     /// Replaces the first `visible` scores by the exponentials of `scale` times them, less the largest of these, and the

@@ -4,7 +4,7 @@
 use super::tile::Tier;
 use super::{Matrix, MatrixMut, Role, SMALL, Side, Start, multiply};
 use crate::Precision;
-use crate::vector;
+use crate::vector::{fma, vectorized};
 use rayon::prelude::*;
 
 /// Up to this many rows are few. Each row's numbers then are the same bits whatever stands in the others.
@@ -74,21 +74,43 @@ pub(crate) fn inner_products(x: &[f32], table: &[f32], k: usize) -> Vec<f32> {
 /// The inner products of two rows with each of a group.
 fn with_two(first: &[f32], second: &[f32], group: [&[f32]; TOGETHER]) -> [[f32; TOGETHER]; 2] {
     #[cfg(target_arch = "x86_64")]
-    if vector::avx512() {
+    if crate::vector::avx512() {
         // SAFETY: the processor has the instructions.
         return unsafe { super::avx512::inner_products([first, second], group) };
     }
-    [vector::inner_products(first, group), vector::inner_products(second, group)]
+    [with_each(first, group), with_each(second, group)]
 }
 
 /// The inner products of a row with each of a group.
 fn with_one(x: &[f32], group: [&[f32]; TOGETHER]) -> [f32; TOGETHER] {
     #[cfg(target_arch = "x86_64")]
-    if vector::avx512() {
+    if crate::vector::avx512() {
         // SAFETY: the processor has the instructions.
         return unsafe { super::avx512::inner_products([x], group) }[0];
     }
-    vector::inner_products(x, group)
+    with_each(x, group)
+}
+
+vectorized! {
+    /// The inner products of `x` with each of `group`, all as long as it.
+    fn with_each(x: &[f32], group: [&[f32]; 8]) -> [f32; 8] {
+        let group = group.map(|row| &row[..x.len()]);
+        let whole = x.len() / 16;
+        let (of_x, rest) = x.as_chunks::<16>();
+        let of_group = group.map(|row| &row.as_chunks::<16>().0[..whole]);
+        let mut lanes = [[0f32; 16]; 8];
+        for (i, x) in of_x.iter().enumerate() {
+            for (lanes, row) in lanes.iter_mut().zip(of_group) {
+                for (lane, (x, value)) in lanes.iter_mut().zip(x.iter().zip(&row[i])) {
+                    *lane = fma::<F>(*x, *value, *lane);
+                }
+            }
+        }
+        std::array::from_fn(|j| {
+            let tail = rest.iter().zip(&group[j][whole * 16..]).fold(0.0, |sum, (x, value)| fma::<F>(*x, *value, sum));
+            lanes[j].iter().sum::<f32>() + tail
+        })
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +163,7 @@ mod tests {
             let tolerance = 1e-5 * (k as f64).sqrt();
             assert_close(&inner_products(&x, &table, k), exact, tolerance, &format!("{m} {k} {n}"));
             let group = std::array::from_fn(|row| &table[row.min(n - 1) * k..][..k]);
-            let y = vector::inner_products(&x[..k], group);
+            let y = with_each(&x[..k], group);
             assert_close(&y, |row| exact(row.min(n - 1)), tolerance, &format!("one group of {k} {n}"));
         }
     }
