@@ -6,5 +6,5 @@
 mod generator;
 mod sampling;
 
-pub use generator::{Generation, generate};
+pub use generator::{Limits, Row, generate};
 pub use sampling::{Sampler, SamplingSettings};

@@ -59,36 +59,81 @@ impl Sampler {
 
     /// The next token for logits `[vocab]`. Ids whose logit is not a number are never taken.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
-        let mut order: Vec<u32> = (0..logits.len() as u32).filter(|id| !logits[*id as usize].is_nan()).collect();
         let logit = |id: u32| logits[id as usize];
-        if self.settings.temperature == 0.0 {
-            // The first of equals, as `argmax` everywhere.
-            return order.into_iter().reduce(|best, id| if logit(id) > logit(best) { id } else { best }).unwrap_or(0);
+        let numbers = (0..logits.len() as u32).filter(|id| !logit(*id).is_nan());
+        // The first of equals, as `argmax` everywhere.
+        let best = numbers.clone().reduce(|best, id| if logit(id) > logit(best) { id } else { best });
+        let Some(best) = best else { return 0 };
+        let highest = f64::from(logit(best));
+        if self.settings.temperature == 0.0 || highest.is_infinite() {
+            return best;
         }
-        order.sort_by(|a, b| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b)));
-        order.truncate(self.settings.top_k.unwrap_or(usize::MAX));
-        let Some(highest) = order.first().map(|id| f64::from(logit(*id))) else { return 0 };
-        let mut probabilities: Vec<f64> =
-            order.iter().map(|id| ((f64::from(logit(*id)) - highest) / self.settings.temperature).exp()).collect();
-        let total: f64 = probabilities.iter().sum();
+        let weight = |id: u32| ((f64::from(logit(id)) - highest) / self.settings.temperature).exp();
+        let mut order = Descending { ids: numbers.collect(), sorted: 0, logits };
+        if let Some(top_k) = self.settings.top_k {
+            order.truncate(top_k);
+        }
+        let total: f64 = order.ids.iter().map(|id| weight(*id)).sum();
+        let mut kept = total;
         if let Some(top_p) = self.settings.top_p {
-            let mut sum = 0.0;
-            let kept = probabilities.iter().position(|p| {
-                sum += p / total;
-                sum >= top_p
-            });
-            probabilities.truncate(kept.map_or(probabilities.len(), |last| last + 1));
+            let (mut sum, mut count) = (0.0, 0);
+            while count < order.ids.len() && (count == 0 || sum < top_p * total) {
+                sum += weight(order.at(count));
+                count += 1;
+            }
+            order.truncate(count);
+            kept = sum;
         }
-        let kept: f64 = probabilities.iter().sum();
         let mut left = self.rng.random::<f64>() * kept;
-        for (id, p) in order.iter().zip(&probabilities) {
-            left -= p;
+        for place in 0..order.ids.len() {
+            let id = order.at(place);
+            left -= weight(id);
             if left < 0.0 {
-                return *id;
+                return id;
             }
         }
         // Rounding can leave a hair over: then it belongs to the last token kept.
-        order[probabilities.len() - 1]
+        order.at(order.ids.len() - 1)
+    }
+}
+
+/// Ids from the most likely to the least, sorted only as far as somebody looks.
+struct Descending<'a> {
+    ids: Vec<u32>,
+    /// So many are in their places.
+    sorted: usize,
+    logits: &'a [f32],
+}
+
+impl Descending<'_> {
+    /// The id at `place`, which exists.
+    fn at(&mut self, place: usize) -> u32 {
+        if place >= self.sorted {
+            self.sort(place + 1);
+        }
+        self.ids[place]
+    }
+
+    /// Keeps the `count` most likely.
+    fn truncate(&mut self, count: usize) {
+        if count < self.ids.len() {
+            self.sort(count);
+            self.ids.truncate(count);
+            self.sorted = self.sorted.min(count);
+        }
+    }
+
+    /// Puts at least `count` of them into their places.
+    fn sort(&mut self, count: usize) {
+        let from = self.sorted;
+        let more = count.max(2 * from).max(64).min(self.ids.len()) - from;
+        let order = |a: &u32, b: &u32| self.logits[*b as usize].total_cmp(&self.logits[*a as usize]).then(a.cmp(b));
+        let rest = &mut self.ids[from..];
+        if more < rest.len() {
+            rest.select_nth_unstable_by(more, order);
+        }
+        rest[..more].sort_unstable_by(order);
+        self.sorted = from + more;
     }
 }
 
@@ -141,6 +186,50 @@ mod tests {
         let shares = shares(sampler(1.0, None, Some(0.75)), &logits);
         assert!((shares[0] - 0.625).abs() < 0.015 && (shares[1] - 0.375).abs() < 0.015);
         assert_eq!(&shares[2..], [0.0, 0.0]);
+    }
+
+    /// The same with everything sorted first, as the definitions read.
+    fn choose_from_all(sampler: &mut Sampler, logits: &[f32]) -> u32 {
+        let SamplingSettings { temperature, top_k, top_p, .. } = sampler.settings;
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        order.truncate(top_k.unwrap_or(usize::MAX));
+        let highest = f64::from(logits[order[0] as usize]);
+        let weights: Vec<f64> =
+            order.iter().map(|id| ((f64::from(logits[*id as usize]) - highest) / temperature).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut sum = 0.0;
+        let reached = weights.iter().position(|weight| {
+            sum += weight;
+            top_p.is_some_and(|top_p| sum >= top_p * total)
+        });
+        let weights = &weights[..reached.map_or(weights.len(), |last| last + 1)];
+        let mut left = sampler.rng.random::<f64>() * weights.iter().sum::<f64>();
+        let drawn = weights.iter().position(|weight| {
+            left -= weight;
+            left < 0.0
+        });
+        order[drawn.unwrap_or(weights.len() - 1)]
+    }
+
+    #[test]
+    fn sorting_only_what_is_looked_at_changes_no_choice() {
+        let logits: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5003) as f32 / 900.0 + (i % 3) as f32).collect();
+        for temperature in [0.3, 1.0, 30.0] {
+            for (top_k, top_p) in [(None, None), (Some(300), None), (None, Some(0.9)), (Some(70), Some(0.5))] {
+                let (mut ours, mut plain) = (sampler(temperature, top_k, top_p), sampler(temperature, top_k, top_p));
+                for _ in 0..50 {
+                    assert_eq!(ours.choose(&logits), choose_from_all(&mut plain, &logits), "{temperature} {top_k:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn infinite_logits_choose_the_first_of_the_largest() {
+        let mut sampler = sampler(1.0, None, Some(0.5));
+        assert_eq!(sampler.choose(&[0.0, f32::INFINITY, f32::INFINITY]), 1);
+        assert_eq!(sampler.choose(&[f32::NEG_INFINITY; 3]), 0);
     }
 
     #[test]

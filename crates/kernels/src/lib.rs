@@ -21,6 +21,8 @@ pub mod adamw;
 #[allow(unsafe_code)]
 pub mod attention;
 #[allow(unsafe_code)]
+pub mod cached_attention;
+#[allow(unsafe_code)]
 pub mod cross_entropy;
 #[allow(unsafe_code)]
 mod cube;
@@ -44,11 +46,13 @@ mod product;
 mod reference;
 mod rounding;
 mod support;
+pub mod tied_head;
 #[allow(unsafe_code)]
 mod vector;
 
 pub use adamw::{AdamwStep, adamw, sum_of_squares};
 pub use attention::{AttentionOptions, attention};
+pub use cached_attention::{LayerCache, NewPositions, cached_attention};
 pub use cross_entropy::{CrossEntropy, cross_entropy_and_correct, cross_entropy_sum};
 pub use dropout::{Dropout, DropoutKey, dropout, residual_add};
 pub use embedding::embedding;
@@ -58,3 +62,4 @@ pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;
 pub use precision::Precision;
 pub use support::{Support, support};
+pub use tied_head::tied_head;

@@ -2,7 +2,9 @@
 
 use crate::Precision;
 use crate::host::{Host, covers, on_host_backends};
-use crate::product::{Matrix, MatrixMut, Start, buffer, new_product, piece, shared, written, written_slice};
+use crate::product::{
+    FEW_ROWS, Matrix, MatrixMut, Start, buffer, few_rows_product, new_product, piece, shared, written, written_slice,
+};
 use crate::rounding::rounded;
 use crate::vector;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -181,6 +183,9 @@ impl<B: Host> Backward<B, 3> for LinearBackward {
     }
 }
 
+/// Numbers that one thread applies an activation to at a time, where the rows are few.
+const ACTIVATED: usize = 1 << 13;
+
 /// Writes a function of each number.
 type Elementwise = fn(&[f32], &mut [MaybeUninit<f32>]);
 
@@ -203,6 +208,21 @@ fn forward_rows(
     };
     let mut u = buffer(m * n);
     let mut y = buffer(if activate.is_some() { m * n } else { 0 });
+    if m <= FEW_ROWS {
+        few_rows_product(
+            MatrixMut::uninit(&mut u, m, n),
+            Start::Row(b),
+            Matrix::new(x, m, k),
+            Matrix::new(w, k, n),
+            precision,
+        );
+        // SAFETY: a product that starts from a row writes every number.
+        let u = unsafe { written(u) };
+        let Some(activate) = activate else { return (u, None) };
+        u.par_chunks(ACTIVATED).zip(y.par_chunks_mut(ACTIVATED)).for_each(|(u, y)| activate(u, y));
+        // SAFETY: the chunks cover all of it, and the activation writes all it is given.
+        return (unsafe { written(y) }, Some(u));
+    }
     shared(Matrix::new(w, k, n), precision, |weight| {
         let affine = |x: &[f32], u: &mut [MaybeUninit<f32>]| {
             let rows = x.len() / k;

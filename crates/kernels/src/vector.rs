@@ -19,7 +19,7 @@ macro_rules! vectorized {
                 fn wide($($a: $t),*) $(-> $r)? { body::<true>($($a),*) }
                 #[target_feature(enable = "avx2,fma")]
                 fn narrow($($a: $t),*) $(-> $r)? { body::<true>($($a),*) }
-                if avx512() {
+                if $crate::vector::avx512() {
                     // SAFETY: the processor has every instruction set the function is compiled for.
                     return unsafe { wide($($a),*) };
                 }
@@ -32,6 +32,7 @@ macro_rules! vectorized {
         }
     )*};
 }
+pub(crate) use vectorized;
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -46,7 +47,7 @@ pub(crate) fn avx512() -> bool {
 
 /// `a * b + c`. Without the instruction `mul_add` calls the C library, which is slow.
 #[inline(always)]
-fn fma<const F: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn fma<const F: bool>(a: f32, b: f32, c: f32) -> f32 {
     if F { a.mul_add(b, c) } else { a * b + c }
 }
 

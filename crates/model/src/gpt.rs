@@ -6,14 +6,15 @@
 use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig};
 use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
-use crate::kv_cache::{KvCache, LayerCache};
+use crate::kv_cache::KvCache;
 use crate::pass::Pass;
 use crate::weights::{self, Initial};
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
-    CrossEntropy, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout, embedding, layer_norm, residual_add,
+    CrossEntropy, LayerCache, NewPositions, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout,
+    embedding, layer_norm, residual_add, tied_head,
 };
 use serde_json::{Value, json};
 
@@ -291,10 +292,10 @@ impl Block {
     }
 
     /// The same without dropout, for positions that continue what `cache` has seen.
-    fn forward_cached(&self, x: Tensor<3>, cache: &mut LayerCache) -> Tensor<3> {
+    fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
         let norm = |norm, x| layer_norm(norm, self.layer_norm_eps, x);
-        let x = x.clone() + self.attn.forward_cached(norm(&self.ln_1, x), cache);
-        x.clone() + self.mlp.forward(norm(&self.ln_2, x), Precision::F32)
+        let x = residual_add(x.clone(), self.attn.forward_cached(norm(&self.ln_1, x), positions, cache), None);
+        residual_add(x.clone(), self.mlp.forward(norm(&self.ln_2, x), Precision::F32), None)
     }
 }
 
@@ -345,7 +346,10 @@ impl Gpt {
     /// - `tokens`, `positions`: `[batch, seq]`, ids below `vocab_size` and `max_seq_len`
     /// - returns `[batch, seq, vocab_size]`
     pub fn forward(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
-        self.head(self.hidden(tokens, positions, pass))
+        let [batch, seq] = tokens.dims();
+        let hidden = self.hidden(tokens, positions, pass);
+        let d_model = hidden.dims()[2];
+        self.head(hidden.reshape([batch * seq, d_model])).reshape([batch, seq, self.vocab_size()])
     }
 
     /// The summed cross-entropy of next-token prediction over `targets`, each times its weight.
@@ -434,33 +438,39 @@ impl Gpt {
         layer_norm(&self.ln_f, self.layer_norm_eps, x)
     }
 
-    /// Logits of the last position, continuing what `cache` has seen.
+    /// Logits of each row's last position, continuing what `cache` has seen of the row.
     ///
     /// # Shapes
-    /// - `tokens`: `[batch, new]`; the cache then holds `new` more positions
-    /// - returns `[batch, vocab_size]`
+    /// - `tokens`: `[rows, new]`, of which the first `count` of each row count and the others are padding; the cache
+    ///   then holds `count` more positions of each
+    /// - returns `[rows, vocab_size]`; of a row without new tokens they mean nothing
     ///
     /// # Panics
-    /// If the cache would outgrow `max_seq_len`; see [`KvCache::room`].
-    pub fn forward_cached(&self, tokens: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<2> {
-        let [batch, new] = tokens.dims();
-        let seen = cache.len();
-        assert!(new <= cache.room(), "{new} more tokens do not fit a cache with room for {}", cache.room());
+    /// If the rows are not the cache's, or one would outgrow `max_seq_len`; see [`KvCache::room`].
+    pub fn forward_cached(&self, tokens: Tensor<2, Int>, count: &[usize], cache: &mut KvCache) -> Tensor<2> {
+        let [rows, new] = tokens.dims();
         let device = tokens.device();
-        let positions = Tensor::<1, Int>::arange(seen as i64..(seen + new) as i64, &device).reshape([1, new]);
-        let mut x = self.wte.forward(tokens) + self.wpe.forward(positions);
-        for (block, layer) in self.h.iter().zip(cache.layers_mut()) {
-            x = block.forward_cached(x, layer);
+        let (positions, layers) = cache.advance(count, new, &device);
+        let numbers = positions.numbers(new, self.max_seq_len(), &device);
+        let mut x = self.embed(tokens, numbers, &Pass::default());
+        for (block, layer) in self.h.iter().zip(layers) {
+            x = block.forward_cached(x, &positions, layer);
         }
-        let last = x.narrow(1, new - 1, 1); // [batch, 1, d_model]
-        let logits = self.head(layer_norm(&self.ln_f, self.layer_norm_eps, last)); // [batch, 1, vocab]
-        let vocab = logits.dims()[2];
-        logits.reshape([batch, vocab])
+        let d_model = x.dims()[2];
+        let x = x.reshape([rows * new, d_model]);
+        let last = if new == 1 {
+            x
+        } else {
+            let last = |(row, count): (usize, &usize)| (row * new + count.max(&1) - 1) as i32;
+            let last: Vec<i32> = count.iter().enumerate().map(last).collect();
+            x.select(0, Tensor::from_data(TensorData::new(last, [rows]), &device))
+        };
+        self.head(layer_norm(&self.ln_f, self.layer_norm_eps, last))
     }
 
-    /// An empty cache for generating with this model.
-    pub fn cache(&self) -> KvCache {
-        KvCache::new(self.h.len(), self.max_seq_len())
+    /// A cache of `rows` empty rows for generating with this model.
+    pub fn cache(&self, rows: usize) -> KvCache {
+        KvCache::new(self.h.len(), rows, self.max_seq_len())
     }
 
     /// The longest context, in tokens.
@@ -479,11 +489,8 @@ impl Gpt {
     }
 
     /// # Shapes
-    /// - `x`: `[batch, seq, d_model]`, returns `[batch, seq, vocab]`
-    fn head(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, seq, d_model] = x.dims();
-        let table = self.wte.weight.val(); // [vocab, d_model]
-        let vocab = table.dims()[0];
-        x.reshape([batch * seq, d_model]).matmul(table.transpose()).reshape([batch, seq, vocab])
+    /// - `x`: `[rows, d_model]`, returns `[rows, vocab]`
+    fn head(&self, x: Tensor<2>) -> Tensor<2> {
+        tied_head(x, self.wte.weight.val())
     }
 }

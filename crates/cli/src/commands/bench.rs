@@ -4,7 +4,7 @@ use super::open_device;
 use crate::report::{DEVICE, Failure, USAGE, print, print_json};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use clap::ValueEnum;
-use inference::{Generation, Sampler, SamplingSettings, generate};
+use inference::{Limits, Row, Sampler, SamplingSettings, generate};
 use model::{Gpt, GptConfig, OpenDevice, Precision, Support};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -258,15 +258,19 @@ fn decode(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
     let config = config(arguments, arguments.seq + 1);
     let model = Gpt::new(&config, 0, device);
     let greedy = SamplingSettings { temperature: 0.0, ..Default::default() };
-    let mut sampler = Sampler::new(greedy).map_err(|error| Failure::new(USAGE, error))?;
-    let request = Generation { prompt: &[0], max_new_tokens: arguments.seq, vocabulary: arguments.vocab, stop: None };
+    let row = || -> Result<Row, Failure> {
+        let sampler = Sampler::new(greedy.clone()).map_err(|error| Failure::new(USAGE, error))?;
+        Ok(Row { prompt: vec![0], sampler })
+    };
+    let mut rows = (0..arguments.batch).map(|_| row()).collect::<Result<Vec<_>, _>>()?;
+    let limits = Limits { max_new_tokens: arguments.seq, vocabulary: arguments.vocab, stop: None };
     let times = time(arguments.steps, || -> Result<(), Never> {
-        generate(&model, device, &request, &mut sampler, |_| true);
+        generate(&model, device, &mut rows, limits, |_, _| true);
         Ok(())
     })
     .unwrap_or_else(|never| match never {});
-    let tokens = arguments.seq as f64;
-    Ok(Timed { times, tokens, flops: tokens * forward_flops(&config, tokens / 2.0), loss: None })
+    let tokens = (arguments.batch * arguments.seq) as f64;
+    Ok(Timed { times, tokens, flops: tokens * forward_flops(&config, arguments.seq as f64 / 2.0), loss: None })
 }
 
 /// Operations a second of the best of several large matrix products: on the CPU those of flex, which are the faster.

@@ -2,8 +2,10 @@
 
 use super::{open_device, open_model, prompt_ids};
 use crate::report::{Failure, USAGE, print, print_json};
-use inference::{Generation, Sampler, SamplingSettings, generate};
-use serde_json::json;
+use checkpoint::Pretrained;
+use inference::{Limits, Row, Sampler, SamplingSettings, generate};
+use model::OpenDevice;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Arguments of `firebox generate`.
@@ -11,9 +13,12 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// A checkpoint, a run directory (its best checkpoint), or any HuggingFace directory of a supported family.
     checkpoint: PathBuf,
-    /// What the text starts with.
-    #[arg(long, default_value = "")]
-    prompt: String,
+    /// What the text starts with; given several times, several texts are generated together.
+    #[arg(long = "prompt", value_name = "PROMPT", default_value = "")]
+    prompts: Vec<String>,
+    /// Texts for each prompt.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    num_samples: u64,
     /// Tokens to add at most; the end-of-text token ends it earlier.
     #[arg(long, default_value_t = 200)]
     max_new_tokens: usize,
@@ -26,46 +31,69 @@ pub struct Arguments {
     /// Keep the fewest tokens whose probabilities reach P.
     #[arg(long)]
     top_p: Option<f64>,
-    /// Seed of the choice.
+    /// Seed of the choice. The second sample of a prompt is what the next seed gives alone, and so on.
     #[arg(long, default_value_t = 1337)]
     seed: u64,
     /// auto, wgpu, wgpu:N, ndarray or flex.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Print one JSON value.
+    /// Print one JSON value: an object, or for several texts a list of them, prompt after prompt.
     #[arg(long)]
     json: bool,
 }
 
-/// Continues a prompt, printing as it goes.
+/// Continues prompts; a single one is printed as it grows.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = SamplingSettings {
-        temperature: arguments.temperature,
-        top_k: arguments.top_k,
-        top_p: arguments.top_p,
-        seed: arguments.seed,
+    let sampler = |sample: u64| {
+        Sampler::new(SamplingSettings {
+            temperature: arguments.temperature,
+            top_k: arguments.top_k,
+            top_p: arguments.top_p,
+            seed: arguments.seed.wrapping_add(sample),
+        })
+        .map_err(|error| Failure::new(USAGE, error))
     };
-    let mut sampler = Sampler::new(settings).map_err(|error| Failure::new(USAGE, error))?;
+    sampler(0)?;
     let device = open_device(&arguments.device)?;
     let opened = open_model(&arguments.checkpoint, &device)?;
     let tokenizer = &opened.tokenizer;
-    let prompt = prompt_ids(tokenizer, &arguments.prompt)?;
-    let request = Generation {
-        prompt: &prompt,
+    let mut rows = Vec::new();
+    for prompt in &arguments.prompts {
+        let prompt = prompt_ids(tokenizer, prompt)?;
+        for sample in 0..arguments.num_samples {
+            rows.push(Row { prompt: prompt.clone(), sampler: sampler(sample)? });
+        }
+    }
+    let limits = Limits {
         max_new_tokens: arguments.max_new_tokens,
         vocabulary: tokenizer.vocab_size(),
         stop: tokenizer.end_of_text(),
     };
-    if arguments.json {
-        let new = generate(&opened.model, &device.device, &request, &mut sampler, |_| true);
-        let ids: Vec<u32> = prompt.iter().chain(&new).copied().collect();
-        let text = tokenizer.decode_skipping_special(&ids)?;
-        return print_json(&json!({ "prompt_ids": prompt, "ids": ids, "text": text }));
+    if rows.len() == 1 && !arguments.json {
+        return stream(&opened, &device, &mut rows, limits);
     }
-    let mut ids = prompt.clone();
+    let new = generate(&opened.model, &device.device, &mut rows, limits, |_, _| true);
+    let mut texts = Vec::new();
+    for (row, new) in rows.iter().zip(new) {
+        let ids = [&row.prompt[..], &new[..]].concat();
+        let text = tokenizer.decode_skipping_special(&ids)?;
+        texts.push((json!({ "prompt_ids": row.prompt, "ids": ids, "text": text }), text));
+    }
+    if arguments.json {
+        let mut values: Vec<Value> = texts.into_iter().map(|(value, _)| value).collect();
+        return print_json(&if values.len() == 1 { values.remove(0) } else { Value::Array(values) });
+    }
+    let count = texts.len();
+    texts.iter().enumerate().try_for_each(|(i, (_, text))| print(&format!("[{} of {count}]\n{text}\n", i + 1)))
+}
+
+/// Prints one text as it grows.
+fn stream(opened: &Pretrained, device: &OpenDevice, rows: &mut [Row], limits: Limits) -> Result<(), Failure> {
+    let tokenizer = &opened.tokenizer;
+    let mut ids: Vec<u32> = rows.iter().flat_map(|row| row.prompt.clone()).collect();
     let mut stream = Stream::default();
     let mut failure = stream.show(&tokenizer.decode_skipping_special(&ids)?).err();
-    generate(&opened.model, &device.device, &request, &mut sampler, |id| {
+    generate(&opened.model, &device.device, rows, limits, |_, id| {
         ids.push(id);
         let shown = tokenizer.decode_skipping_special(&ids).map_err(Failure::from).and_then(|text| stream.show(&text));
         failure = failure.take().or(shown.err());

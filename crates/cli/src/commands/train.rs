@@ -3,7 +3,7 @@
 use super::{open_device, prompt_ids};
 use crate::report::{Failure, print, print_json};
 use data::Tokenizer;
-use inference::{Generation, SamplingSettings, generate};
+use inference::{Limits, Row, SamplingSettings, generate};
 use model::Gpt;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -112,16 +112,13 @@ struct Samples {
 impl Sampler for Samples {
     fn sample(&mut self, model: &Gpt, tokenizer: &Tokenizer, _step: u64) -> Result<String, String> {
         let prompt = prompt_ids(tokenizer, &self.prompt).map_err(|error| error.to_string())?;
-        let request = Generation {
-            prompt: &prompt,
-            max_new_tokens: self.tokens,
-            vocabulary: tokenizer.vocab_size(),
-            stop: tokenizer.end_of_text(),
-        };
+        let limits =
+            Limits { max_new_tokens: self.tokens, vocabulary: tokenizer.vocab_size(), stop: tokenizer.end_of_text() };
         // The same seed each time: what changes between samples is the model.
-        let mut chooser = inference::Sampler::new(SamplingSettings::default()).map_err(|error| error.to_string())?;
+        let sampler = inference::Sampler::new(SamplingSettings::default()).map_err(|error| error.to_string())?;
         let device = model.device();
-        let new = generate(model, &device, &request, &mut chooser, |_| true);
+        let row = Row { prompt: prompt.clone(), sampler };
+        let new = generate(model, &device, &mut [row], limits, |_, _| true).concat();
         let ids: Vec<u32> = prompt.into_iter().chain(new).collect();
         tokenizer.decode_skipping_special(&ids).map_err(|error| error.to_string())
     }

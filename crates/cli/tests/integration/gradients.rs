@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Batch, RowId, collate};
 use model::weights::{self, Flat};
-use model::{Gpt, GptConfig, Pass, Precision};
+use model::{Gpt, GptConfig, KvCache, Pass, Precision};
 use trainer::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use trainer::forward::{DeviceBatch, StepOptions, step_gradient};
 use trainer::optimizer::{Optimizer, Scale};
@@ -154,17 +154,61 @@ fn a_cached_forward_gives_the_logits_of_a_whole_one() {
         let model = Gpt::new(&small(0.0), 4, &device);
         let row: Vec<u32> = (0..SEQ as u32 + 1).map(|i| (i * 3) % VOCAB).collect();
         let whole = forward(&model, &collated(std::slice::from_ref(&row)), &device);
-        let mut cache = model.cache();
+        let mut cache = model.cache(1);
         let mut next = 0;
         for new in [5, 1, 1, 2] {
             let ids: Vec<i32> = row[next..next + new].iter().map(|id| *id as i32).collect();
             let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, new]), &device);
-            let logits = weights::to_host(model.forward_cached(tokens, &mut cache).reshape([-1]));
+            let logits = weights::to_host(model.forward_cached(tokens, &[new], &mut cache).reshape([-1]));
             next += new;
             let expected = &whole[(next - 1) * VOCAB as usize..next * VOCAB as usize];
             assert!(distance(&logits, expected).0 < 1e-4, "{name}: after {next} tokens");
         }
-        assert_eq!((cache.len(), cache.room()), (9, SEQ - 9));
+        assert_eq!((cache.lengths(), cache.room(0)), (&[9][..], SEQ - 9));
+    }
+}
+
+#[test]
+fn rows_of_different_lengths_decode_together_as_each_does_alone_and_without_a_cache() {
+    for (name, device) in devices() {
+        let model = Gpt::new(&small(0.0), 4, &device);
+        let rows: Vec<Vec<u32>> =
+            (0..4).map(|row| (0..SEQ as u32).map(|i| (i * 3 + row * 5) % VOCAB).collect()).collect();
+        // New tokens of each row in each pass: prompts of several lengths, then one token each, then ragged again, up to
+        // the whole context of the second row.
+        let passes = [[3, 7, 1, 5], [1, 1, 1, 1], [1, 1, 1, 1], [2, 3, 0, 1]];
+        let pass = |rows: &[(usize, usize, usize)], cache: &mut KvCache, of: &[Vec<u32>]| {
+            let new = rows.iter().map(|(_, _, count)| *count).max().expect("rows");
+            let padded = |(row, seen, count): &(usize, usize, usize)| {
+                let ids: Vec<i32> = of[*row][*seen..seen + count].iter().map(|id| *id as i32).collect();
+                ids.into_iter().chain(std::iter::repeat(0)).take(new).collect::<Vec<_>>()
+            };
+            let ids: Vec<i32> = rows.iter().flat_map(padded).collect();
+            let count: Vec<usize> = rows.iter().map(|(_, _, count)| *count).collect();
+            let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), new]), &device);
+            weights::to_host(model.forward_cached(tokens, &count, cache).reshape([-1]))
+        };
+        let mut together = model.cache(4);
+        let mut alone: Vec<KvCache> = (0..4).map(|_| model.cache(1)).collect();
+        let mut seen = [0; 4];
+        for counts in passes {
+            let of_all: Vec<_> = (0..4).map(|row| (row, seen[row], counts[row])).collect();
+            let logits = pass(&of_all, &mut together, &rows);
+            for row in 0..4 {
+                if counts[row] > 0 {
+                    let ours = &logits[row * VOCAB as usize..(row + 1) * VOCAB as usize];
+                    let single = pass(&of_all[row..row + 1], &mut alone[row], &rows);
+                    assert!(distance(ours, &single).0 < 1e-5, "{name}: row {row} alone");
+                    let length = seen[row] + counts[row];
+                    let whole = forward(&model, &collated(&[[&rows[row][..length], &[0]].concat()]), &device);
+                    let last = &whole[(length - 1) * VOCAB as usize..length * VOCAB as usize];
+                    assert!(distance(ours, last).0 < 1e-5, "{name}: row {row} without a cache");
+                }
+                seen[row] += counts[row];
+            }
+        }
+        assert_eq!(together.lengths(), [7, 12, 3, 8]);
+        assert_eq!(together.room(1), 0);
     }
 }
 

@@ -131,6 +131,39 @@ fn as_floats(pairs: __m512bh) -> __m512 {
     unsafe { std::mem::transmute(pairs) }
 }
 
+/// The inner products of each of `x` with each of `group`, all of one length; panics if they are not.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) fn inner_products<const M: usize>(x: [&[f32]; M], group: [&[f32]; 8]) -> [[f32; 8]; M] {
+    let len = x[0].len();
+    assert!(x.iter().chain(&group).all(|row| row.len() == len));
+    let mut sums = [[_mm512_setzero_ps(); 8]; M];
+    for at in (0..len).step_by(LANES) {
+        let mask = lanes(len - at);
+        // SAFETY: `at` lies inside the rows, and the mask reads no further than their end.
+        let load = |row: &[f32]| unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().add(at)) };
+        let x = x.map(load);
+        for j in 0..8 {
+            let of_group = load(group[j]);
+            for i in 0..M {
+                sums[i][j] = _mm512_fmadd_ps(x[i], of_group, sums[i][j]);
+            }
+        }
+    }
+    sums.map(|sums| {
+        let halves = sums.map(|sum| {
+            _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum)) // 8 of each
+        });
+        let pairs = [0, 2, 4, 6].map(|j| _mm256_hadd_ps(halves[j], halves[j + 1]));
+        let [low, high] = [0, 2].map(|j| _mm256_hadd_ps(pairs[j], pairs[j + 1])); // two of each of four
+        let first = _mm256_permute2f128_ps::<0x20>(low, high);
+        let second = _mm256_permute2f128_ps::<0x31>(low, high);
+        let mut result = [0.0; 8];
+        // SAFETY: the array takes eight numbers.
+        unsafe { _mm256_storeu_ps(result.as_mut_ptr(), _mm256_add_ps(first, second)) };
+        result
+    })
+}
+
 /// Turns 16 rows of 16 numbers into 16 columns.
 #[target_feature(enable = "avx512f")]
 #[inline]

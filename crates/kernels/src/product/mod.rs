@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod few_rows;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use tile::{Base, MOST_ROWS, Operand, Sequences, Tier};
+
+pub(crate) use few_rows::{FEW_ROWS, few_rows_product, inner_products};
 
 /// Steps of the summed side for which operands are packed and tiles run at a time: a packed panel of both sides stays
 /// in the caches.
@@ -148,6 +151,16 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
+    /// Writes numbers into a row from column `first` on. Panics if the matrix does not have them.
+    pub fn put(&mut self, row: usize, first: usize, values: &[f32]) {
+        assert!(row < self.rows && first + values.len() <= self.cols);
+        let start = self.start.wrapping_add(row * self.row_stride + first);
+        for (col, value) in values.iter().enumerate() {
+            // SAFETY: the matrix has this number (asserted), and is borrowed alone.
+            unsafe { *start.wrapping_add(col) = *value };
+        }
+    }
+
     /// Multiplies each row by a number. The matrix has been written. Panics if there are more rows than numbers.
     pub fn scale_rows(&mut self, factors: &[f32]) {
         assert!(self.rows <= factors.len());
@@ -267,11 +280,16 @@ impl Layout {
         self.depth.div_ceil(self.tier.pair)
     }
 
-    /// The blocks of steps, each a range.
+    /// The blocks of steps that a packed operand is cut into, each a range.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        self.blocks_of(STEPS)
+    }
+
+    /// Blocks of `most` steps.
+    fn blocks_of(&self, most: usize) -> impl Iterator<Item = Range<usize>> {
         let steps = self.steps();
         // At least one, so that a product over nothing still writes what it starts from.
-        (0..steps.max(1)).step_by(STEPS).map(move |start| start..(start + STEPS).min(steps))
+        (0..steps.max(1)).step_by(most).map(move |start| start..(start + most).min(steps))
     }
 
     /// Numbers of the packed operand.
@@ -383,8 +401,9 @@ fn with_scratch<R>(which: usize, len: usize, body: impl FnOnce(&mut [MaybeUninit
     result
 }
 
-/// The tiles of one product, on the calling thread: `dst = start + left right`.
-fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
+/// The tiles of one product, on the calling thread: `dst = start + left right`, `steps` of the summed side at a time. An
+/// operand packed before wants [`STEPS`].
+fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
     let ([rows, depth], [cols, right_depth]) = (left.dims(), right.dims());
     assert!(rows == dst.rows && cols == dst.cols && depth == right_depth, "shapes of a product");
     if let Start::Row(row) = start {
@@ -397,14 +416,14 @@ fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, 
     let size = |side: Side, role| match side {
         Side::Packing(operand) => {
             let layout = Layout::new(tier, role, operand);
-            layout.padded() * layout.steps().min(STEPS)
+            layout.padded() * layout.steps().min(steps)
         }
         _ => 0,
     };
     let blocks = Layout { tier, role: Role::Left, count: rows, depth, in_rows: false };
     with_scratch(0, size(left, Role::Left), |left_memory| {
         with_scratch(1, size(right, Role::Right), |right_memory| {
-            for block in blocks.blocks() {
+            for block in blocks.blocks_of(steps) {
                 let left = Panels::of(tier, Role::Left, left, &block, left_memory);
                 let right = Panels::of(tier, Role::Right, right, &block, right_memory);
                 for column in (0..cols).step_by(tier.columns()) {
@@ -493,7 +512,7 @@ impl Panels {
 /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
 pub(crate) fn product(dst: &mut MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
-    multiply(tier, dst, start, Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+    multiply(tier, STEPS, dst, start, Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
 }
 
 /// `dst = start + a b`, shared out between threads.
@@ -505,7 +524,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
     let (left, right) = (Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
     if a.rows * a.cols * b.cols < SMALL {
         let mut dst = dst;
-        return multiply(tier, &mut dst, start, left, right);
+        return multiply(tier, STEPS, &mut dst, start, left, right);
     }
     if b.cols > 4 * a.rows {
         return with_shared(tier, Role::Left, left, |left| {
@@ -516,7 +535,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
                     Start::Row(row) => Start::Row(&row[columns.clone()]),
                     same => same,
                 };
-                multiply(tier, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
+                multiply(tier, STEPS, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
             });
         });
     }
@@ -524,7 +543,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
         let height = piece(a.rows);
         row_pieces(dst, height).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
             let rows = i * height..i * height + dst.rows;
-            multiply(tier, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows)), right);
+            multiply(tier, STEPS, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows)), right);
         });
     });
 }
@@ -542,7 +561,7 @@ impl Shared<'_> {
     /// # Shapes
     /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
     pub fn product(&self, dst: &mut MatrixMut, start: Start, a: Matrix) {
-        multiply(self.tier, dst, start, Side::of(self.tier, Role::Left, a), self.side);
+        multiply(self.tier, STEPS, dst, start, Side::of(self.tier, Role::Left, a), self.side);
     }
 
     /// Where [`Shared::columns`] can start: at multiples of this.

@@ -1,0 +1,191 @@
+//! Products of few rows with a large matrix, as generating text makes them: the matrix is read once, along memory, and
+//! reading it is most of the work.
+
+use super::tile::Tier;
+use super::{Matrix, MatrixMut, Role, SMALL, Side, Start, multiply};
+use crate::Precision;
+use crate::vector::{fma, vectorized};
+use rayon::prelude::*;
+
+/// Up to this many rows are few. Each row's numbers then are the same bits whatever stands in the others.
+pub(crate) const FEW_ROWS: usize = 64;
+
+/// Rows of the right operand that are read side by side: enough to amortize reading and writing the sums, few enough
+/// that what each needs stays in the nearest cache although their distance is often a multiple of the same power of two.
+const STEPS: usize = 16;
+
+/// `dst = start + a b` for an `a` of few rows, shared out between threads by columns.
+///
+/// # Shapes
+/// - `a`: `[m, k]`, `b`: `[k, n]` row-major, `dst`: `[m, n]`; panics if they differ
+pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
+    let tier = Tier::of(precision);
+    let left = Side::of(tier, Role::Left, a);
+    // Long runs of each row for the prefetcher, and still several pieces for each thread.
+    let width = match a.rows * a.cols * b.cols {
+        few if few < SMALL => b.cols.max(1),
+        _ => (b.cols / 8).clamp(192, 1024).next_multiple_of(tier.columns()),
+    };
+    dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
+        let columns = i * width..i * width + dst.cols;
+        let start = match start {
+            Start::Row(row) => Start::Row(&row[columns.clone()]),
+            same => same,
+        };
+        multiply(tier, STEPS, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
+    });
+}
+
+/// Rows of a table whose inner products are taken together.
+const TOGETHER: usize = 8;
+
+/// Rows of a table for one thread at a time.
+const PIECE: usize = 16 * TOGETHER;
+
+/// The inner product of each of few rows with each row of a table, `[m, n]`, shared out between threads.
+///
+/// # Shapes
+/// - `x`: `[m, k]`, `table`: `[n, k]`, both row-major without gaps, `k` at least 1; panics if they do not divide evenly
+pub(crate) fn inner_products(x: &[f32], table: &[f32], k: usize) -> Vec<f32> {
+    assert!(k > 0 && x.len().is_multiple_of(k) && table.len().is_multiple_of(k), "rows of {k} numbers");
+    let (m, n) = (x.len() / k, table.len() / k);
+    let mut y = vec![0.0; m * n];
+    let pieces = MatrixMut::new(&mut y, m, n).column_pieces(PIECE);
+    pieces.into_par_iter().zip(table.par_chunks(PIECE * k)).for_each(|(mut y, table)| {
+        for (i, table) in table.chunks(TOGETHER * k).enumerate() {
+            let rows = table.len() / k;
+            // The last group may be short: its last row then stands for those that are missing.
+            let group = std::array::from_fn(|row| &table[row.min(rows - 1) * k..][..k]);
+            let mut pairs = x.chunks(2 * k).enumerate();
+            pairs.by_ref().for_each(|(pair, x)| {
+                let sums = match x.split_at_checked(k) {
+                    Some((first, second)) if !second.is_empty() => with_two(first, second, group),
+                    _ => [with_one(x, group), [0.0; TOGETHER]],
+                };
+                for (row, sums) in (2 * pair..m).zip(&sums) {
+                    y.put(row, i * TOGETHER, &sums[..rows]);
+                }
+            });
+        }
+    });
+    y
+}
+
+/// The inner products of two rows with each of a group.
+fn with_two(first: &[f32], second: &[f32], group: [&[f32]; TOGETHER]) -> [[f32; TOGETHER]; 2] {
+    #[cfg(target_arch = "x86_64")]
+    if crate::vector::avx512() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { super::avx512::inner_products([first, second], group) };
+    }
+    [with_each(first, group), with_each(second, group)]
+}
+
+/// The inner products of a row with each of a group.
+fn with_one(x: &[f32], group: [&[f32]; TOGETHER]) -> [f32; TOGETHER] {
+    #[cfg(target_arch = "x86_64")]
+    if crate::vector::avx512() {
+        // SAFETY: the processor has the instructions.
+        return unsafe { super::avx512::inner_products([x], group) }[0];
+    }
+    with_each(x, group)
+}
+
+vectorized! {
+    /// The inner products of `x` with each of `group`, all as long as it.
+    fn with_each(x: &[f32], group: [&[f32]; 8]) -> [f32; 8] {
+        let group = group.map(|row| &row[..x.len()]);
+        let whole = x.len() / 16;
+        let (of_x, rest) = x.as_chunks::<16>();
+        let of_group = group.map(|row| &row.as_chunks::<16>().0[..whole]);
+        let mut lanes = [[0f32; 16]; 8];
+        for (i, x) in of_x.iter().enumerate() {
+            for (lanes, row) in lanes.iter_mut().zip(of_group) {
+                for (lane, (x, value)) in lanes.iter_mut().zip(x.iter().zip(&row[i])) {
+                    *lane = fma::<F>(*x, *value, *lane);
+                }
+            }
+        }
+        std::array::from_fn(|j| {
+            let tail = rest.iter().zip(&group[j][whole * 16..]).fold(0.0, |sum, (x, value)| fma::<F>(*x, *value, sum));
+            lanes[j].iter().sum::<f32>() + tail
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::random;
+    use crate::product::{buffer, written};
+
+    /// Rows, summed side, columns: off every width, and beyond a strip.
+    const SHAPES: [[usize; 3]; 7] =
+        [[1, 1, 1], [1, 3, 5], [2, 17, 200], [3, 515, 49], [7, 768, 777], [16, 130, 1201], [64, 33, 640]];
+
+    fn product(x: &[f32], w: &[f32], b: &[f32], [m, k, n]: [usize; 3], precision: Precision) -> Vec<f32> {
+        let mut y = buffer(m * n);
+        let (x, w) = (Matrix::new(x, m, k), Matrix::new(w, k, n));
+        few_rows_product(MatrixMut::uninit(&mut y, m, n), Start::Row(b), x, w, precision);
+        // SAFETY: the product starts from a row, and so writes all.
+        unsafe { written(y) }
+    }
+
+    fn assert_close(y: &[f32], exact: impl Fn(usize) -> f64, tolerance: f64, what: &str) {
+        for (i, y) in y.iter().enumerate() {
+            let exact = exact(i);
+            assert!((*y as f64 - exact).abs() <= tolerance * (1.0 + exact.abs()), "{what} at {i}: {y} for {exact}");
+        }
+    }
+
+    #[test]
+    fn few_rows_give_the_sum_in_f64() {
+        for [m, k, n] in SHAPES {
+            let (x, w, b) = (random(&[m, k], 1).values, random(&[k, n], 2).values, random(&[n], 3).values);
+            let exact = |i: usize| {
+                let (row, column) = (i / n, i % n);
+                b[column] as f64 + (0..k).map(|j| x[row * k + j] as f64 * w[j * n + column] as f64).sum::<f64>()
+            };
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
+                let y = product(&x, &w, &b, [m, k, n], precision);
+                let tolerance = tolerance * (k as f64).sqrt();
+                assert_close(&y, exact, tolerance, &format!("{m} {k} {n} {precision:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn inner_products_give_the_sum_in_f64_with_and_without_wide_vectors() {
+        for [m, k, n] in SHAPES {
+            let (x, table) = (random(&[m, k], 1).values, random(&[n, k], 2).values);
+            let exact =
+                |i: usize| -> f64 { (0..k).map(|j| x[i / n * k + j] as f64 * table[i % n * k + j] as f64).sum() };
+            let tolerance = 1e-5 * (k as f64).sqrt();
+            assert_close(&inner_products(&x, &table, k), exact, tolerance, &format!("{m} {k} {n}"));
+            let group = std::array::from_fn(|row| &table[row.min(n - 1) * k..][..k]);
+            let y = with_each(&x[..k], group);
+            assert_close(&y, |row| exact(row.min(n - 1)), tolerance, &format!("one group of {k} {n}"));
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_bits_among_others_and_on_any_number_of_threads() {
+        let [m, k, n] = [13, 700, 1301];
+        let (x, w, b) = (random(&[m, k], 1).values, random(&[k, n], 2).values, random(&[n], 3).values);
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let together = product(&x, &w, &b, [m, k, n], Precision::F32);
+        let of_table = inner_products(&x, &w, k);
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+            pool.install(|| {
+                for row in 0..m {
+                    let x = &x[row * k..][..k];
+                    let alone = product(x, &w, &b, [1, k, n], Precision::F32);
+                    assert_eq!(bits(&alone), bits(&together[row * n..][..n]), "row {row} on {threads} threads");
+                    let alone = inner_products(x, &w, k);
+                    assert_eq!(bits(&alone), bits(&of_table[row * n..][..n]), "row {row} on {threads} threads");
+                }
+            });
+        }
+    }
+}
