@@ -2,7 +2,7 @@
 
 use crate::sampling::Sampler;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use model::{Gpt, KvCache, weights};
+use model::{in_thread_pool, Gpt, KvCache, weights};
 use rayon::prelude::*;
 
 /// Rows that are continued together at most. Up to this many, a row's logits are the same bits whatever the others are.
@@ -45,8 +45,7 @@ pub fn generate(
     mut on_token: impl FnMut(usize, u32) -> bool + Send,
 ) -> Vec<Vec<u32>> {
     assert!(rows.iter().all(|row| !row.prompt.is_empty()), "a prompt has at least one token");
-    // On one of the pool's own threads, so that handing out the work of each operation wakes nobody.
-    rayon::scope(|_| {
+    in_thread_pool(device, || {
         let groups = rows.chunks_mut(MOST_ROWS).enumerate();
         let continued = groups.map(|(group, rows)| {
             let first = group * MOST_ROWS;

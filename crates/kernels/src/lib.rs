@@ -46,6 +46,7 @@ mod product;
 mod reference;
 mod rounding;
 mod support;
+mod threads;
 pub mod tied_head;
 #[allow(unsafe_code)]
 mod vector;
@@ -62,4 +63,5 @@ pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;
 pub use precision::Precision;
 pub use support::{Support, support};
+pub use threads::in_thread_pool;
 pub use tied_head::tied_head;

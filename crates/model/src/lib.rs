@@ -19,7 +19,7 @@ pub mod weights;
 pub use config::{GptSettings, ModelConfig};
 pub use device::{DeviceChoice, OpenDevice};
 pub use gpt::{Gpt, GptConfig};
-pub use kernels::{Precision, Support, keep_freed_memory, support};
+pub use kernels::{Precision, Support, in_thread_pool, keep_freed_memory, support};
 pub use kv_cache::KvCache;
 pub use pass::{Pass, Randomness};
 pub use weights::{HostTensor, LoadReport, Tensors};

@@ -6,7 +6,7 @@ use crate::forward::{StepOptions, step_gradient};
 use crate::optimizer::{Optimizer, Scale, clip_factor, squared_norm};
 use burn::tensor::{Device, Distribution, Tensor};
 use data::{Batches, Prefetcher, TokenStream};
-use kernels::{AttentionOptions, Dropout, DropoutKey, Precision, attention};
+use kernels::{AttentionOptions, Dropout, DropoutKey, Precision, attention, in_thread_pool};
 use model::{Gpt, GptConfig};
 
 /// A model, its optimizer and a source of batches.
@@ -49,7 +49,7 @@ impl TrainingSteps {
         let batch = self.batches.next()?;
         self.step += 1;
         let model = self.model.take().expect("the model is only away during this call");
-        let (model, loss) = rayon::scope(|_| {
+        let (model, loss) = in_thread_pool(&self.device.clone(), || {
             let options = StepOptions { randomness: Some((0, self.step)), ..self.options };
             let gradient = step_gradient(&model, &[batch], options, &self.device);
             let loss = gradient.loss.into_scalar::<f64>();
@@ -88,7 +88,7 @@ impl AttentionSteps {
 
     /// Forward and backward; waits for the device.
     pub fn step(&self) {
-        rayon::scope(|_| {
+        in_thread_pool(&self.qkv.device(), || {
             let qkv = self.qkv.clone().require_grad();
             let gradients = attention(qkv.clone(), self.options.clone()).sum().backward();
             // Reading one number waits for all of them.

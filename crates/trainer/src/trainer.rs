@@ -17,7 +17,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use checkpoint::{Best, File, RunLock, TrainState};
 use data::{Batches, EvaluationRows, Prefetcher, Tokenizer};
-use kernels::Support;
+use kernels::{Support, in_thread_pool};
 use model::weights::Flat;
 use model::{Gpt, GptConfig, OpenDevice};
 use serde_json::Value;
@@ -262,8 +262,7 @@ impl Trainer {
             let clock = Instant::now();
             let micro_batches =
                 (0..settings.gradient_accumulation_steps).map(|_| batches.next()).collect::<Result<Vec<_>, _>>()?;
-            // Inside the thread pool: on the CPU, entering it anew for each operation costs more than many an operation.
-            let lr = rayon::scope(|_| self.step(&micro_batches))?;
+            let lr = in_thread_pool(&device, || self.step(&micro_batches))?;
             let step = self.progress.step;
             let signal = stop.load(Ordering::SeqCst);
             let last = step == total || signal != 0;
@@ -393,7 +392,8 @@ impl Trainer {
             let clock = Instant::now();
             let device = self.device.clone().inner();
             let batches = rows.batches(self.config.train.micro_batch_size);
-            let result = rayon::scope(|_| evaluate(&frozen, batches, self.config.train.precision.into(), &device));
+            let result =
+                in_thread_pool(&device, || evaluate(&frozen, batches, self.config.train.precision.into(), &device));
             is_best =
                 result.loss.is_finite() && self.progress.best.as_ref().is_none_or(|best| result.loss < best.metric);
             if is_best {
