@@ -1,7 +1,7 @@
 //! The update of AdamW as one kernel a parameter, and the sum of squares in two.
 
 use super::reduce::{WIDE, sum_over_cube};
-use super::{argument, elementwise, empty, owned};
+use super::{argument, elementwise, empty, is_own};
 use crate::AdamwStep;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
@@ -10,6 +10,7 @@ use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 /// Cubes whose sums the second kernel of a sum adds up.
@@ -64,16 +65,35 @@ struct Factors {
     rest2: f32,
 }
 
+/// Reads the first four tensors and writes the last three, or in place of them the first, third and fourth.
 #[cube(launch_unchecked)]
-fn update(value: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], by: Factors) {
+#[allow(clippy::too_many_arguments)]
+fn update(
+    value: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    new_value: &mut [f32],
+    new_first: &mut [f32],
+    new_second: &mut [f32],
+    by: Factors,
+    #[comptime] in_place: bool,
+) {
     let i = ABSOLUTE_POS;
     if i < value.len() {
         let g = gradient[i] * by.scale;
         let mean = first[i] * by.beta1 + g * by.rest1;
         let square = second[i] * by.beta2 + g * g * by.rest2;
-        first[i] = mean;
-        second[i] = square;
-        value[i] = value[i] * by.keep - mean * by.rate / (square.sqrt() / by.root + by.eps);
+        let updated = value[i] * by.keep - mean * by.rate / (square.sqrt() / by.root + by.eps);
+        if in_place {
+            first[i] = mean;
+            second[i] = square;
+            value[i] = updated;
+        } else {
+            new_first[i] = mean;
+            new_second[i] = square;
+            new_value[i] = updated;
+        }
     }
 }
 
@@ -108,18 +128,28 @@ impl CubeAdamwOps for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let AdamwStep { scale, lr, beta1, beta2, eps, weight_decay, step } = step;
         let (correction1, correction2) = (1.0 - beta1.powf(step as f64), 1.0 - beta2.powf(step as f64));
-        let (value, first, second) = (owned(value), owned(first), owned(second));
-        let (cubes, units) = elementwise(&value);
-        // SAFETY: a unit beyond the last number does nothing, and all tensors have as many.
+        let old = [value, first, second].map(into_contiguous);
+        let in_place = old.iter().all(is_own);
+        let new = if in_place {
+            // Not written.
+            [0; 3].map(|_| empty(&old[0], [1]))
+        } else {
+            [0, 1, 2].map(|i| empty(&old[i], old[i].shape()))
+        };
+        let (cubes, units) = elementwise(&old[0]);
+        // SAFETY: a unit beyond the last number does nothing, and all tensors that are used have as many.
         unsafe {
             update::launch_unchecked(
-                &value.client,
+                &old[0].client,
                 cubes,
                 units,
-                argument(value.clone()),
+                argument(old[0].clone()),
                 argument(gradient),
-                argument(first.clone()),
-                argument(second.clone()),
+                argument(old[1].clone()),
+                argument(old[2].clone()),
+                argument(new[0].clone()),
+                argument(new[1].clone()),
+                argument(new[2].clone()),
                 FactorsLaunch::new(
                     scale as f32,
                     (1.0 - lr * weight_decay) as f32,
@@ -131,8 +161,10 @@ impl CubeAdamwOps for CubeBackend {
                     beta2 as f32,
                     (1.0 - beta2) as f32,
                 ),
+                in_place,
             );
         }
+        let [value, first, second] = if in_place { old } else { new };
         (value, first, second)
     }
 

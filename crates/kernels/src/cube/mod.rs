@@ -19,6 +19,7 @@ pub(crate) use attention::{attention, covers_attention};
 pub(crate) use cross_entropy::cross_entropy_sum;
 pub(crate) use dropout::{dropout, residual_add};
 
+use burn::backend::fusion::custom::StreamId;
 use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::cubecl::prelude::BufferArg;
@@ -62,10 +63,17 @@ fn sides<const D: usize>(tensor: &CubeTensor) -> [usize; D] {
     tensor.shape().dims()
 }
 
-/// `tensor` without gaps in memory that nobody else holds: its own, or a copy.
+/// Whether a kernel may write over `tensor`: nobody else holds it, it has no gaps, and it was made on this stream.
+///
+/// Each thread has a stream of its own. Who uses a tensor waits for the stream it was made on, which does not know of
+/// what another stream has written over it since.
+fn is_own(tensor: &CubeTensor) -> bool {
+    tensor.can_mut() && tensor.is_contiguous() && tensor.handle.stream == StreamId::current()
+}
+
+/// `tensor` in memory that may be written over: its own, or a copy.
 fn owned(tensor: CubeTensor) -> CubeTensor {
-    let tensor = into_contiguous(tensor);
-    if tensor.can_mut() { tensor } else { into_contiguous(tensor.copy()) }
+    if is_own(&tensor) { tensor } else { into_contiguous(tensor.copy()) }
 }
 
 /// A unit for each number of `tensor`.

@@ -200,6 +200,32 @@ fn adamw_on_wgpu_updates_in_place_what_nobody_else_holds() {
 }
 
 #[test]
+fn adamw_on_wgpu_gives_every_thread_what_another_wrote() {
+    let Some(device) = device() else { return };
+    let step = AdamwStep { scale: 1.0, lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 1 };
+    let length = 10_000;
+    let run = |hop: bool| {
+        let of = |value: f32| Tensor::<1>::full([length], value, &device);
+        let (gradient, mut all) = (of(2.0), [of(1.0), of(3.0), of(4.0)]);
+        let threads = [0, 1].map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads start"));
+        let mut sums = Vec::new();
+        for i in 0..40 {
+            all = threads[if hop { i % 2 } else { 0 }].install(|| {
+                let [value, first, second] = all;
+                // Read on this thread, written on it, and read on the next.
+                sums.push(crate::sum_of_squares(value.clone()));
+                crate::adamw(value, gradient.clone(), first, second, step)
+            });
+        }
+        sums.into_iter().map(|sum| sum.into_scalar::<f32>()).collect::<Vec<f32>>()
+    };
+    let expected = run(false);
+    for _ in 0..5 {
+        assert_eq!(run(true), expected);
+    }
+}
+
+#[test]
 fn the_sum_of_squares_on_wgpu_is_that_in_f64_and_passes_nan() {
     let Some(device) = device() else { return };
     for length in [1, 17, 256, 257, 300_001] {
