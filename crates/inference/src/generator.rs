@@ -2,7 +2,7 @@
 
 use crate::sampling::Sampler;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use model::{in_thread_pool, Gpt, KvCache, weights};
+use model::{Gpt, KvCache, in_thread_pool, weights};
 use rayon::prelude::*;
 
 /// Rows that are continued together at most. Up to this many, a row's logits are the same bits whatever the others are.
