@@ -14,7 +14,8 @@ pub enum Support {
     Emulated,
 }
 
-/// How `device` computes matrix products and attention in `precision`.
+/// How `device` computes matrix products and attention in `precision`. The products inside [`crate::attention`] are of f32
+/// on GPUs, whatever the precision.
 pub fn support(device: &Device, precision: Precision) -> Support {
     let format = match precision {
         Precision::F32 => return Support::Native,
