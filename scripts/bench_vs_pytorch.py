@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""Times Firebox's training steps against PyTorch's, in turn (A B A B ...), and prints the ratio of tokens a second.
+"""Times Firebox against PyTorch, in turn (A B A B ...), and prints the ratio of tokens a second: training steps, or
+greedy generation against `transformers`' `generate` with its cache.
 
     python3 scripts/bench_vs_pytorch.py target/release/firebox [--shape A] [--device ndarray] [--precision bf16] [--rounds 5]
+    python3 scripts/bench_vs_pytorch.py target/release/firebox --task decode [--shape C] [--batch 16] [--weights int8]
 
 Needs PyTorch and transformers (scripts/requirements.txt). Both sides run the same model (GPT-2's architecture), AdamW and
 clipping by the global norm, with as many threads as there are cores; warm-up steps are left out on both sides. PyTorch
 computes eagerly, attention through its fused `scaled_dot_product_attention`; bf16 there is `torch.autocast`. The peak
 memory is that of each whole process, on PyTorch's side its interpreter and libraries included (see "at rest").
+
+Generation continues a single token by `--tokens` more, from random weights; of the shape's context and batch only the
+other sizes count. `transformers` computes in f32 whatever `--weights` says of Firebox.
 """
 
 import argparse
@@ -25,11 +30,19 @@ SHAPES = {
 }
 
 
-def torch_steps(shape, precision, dropout, threads):
+def in_torch(call):
     """PyTorch's figures, from a process of its own."""
     code = f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r}); " \
-           f"import bench_vs_pytorch as b; print(b.measure({shape!r}, {precision!r}, {dropout}, {threads}))"
+           f"import bench_vs_pytorch as b; print(b.{call})"
     return json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+def torch_steps(shape, precision, dropout, threads):
+    return in_torch(f"measure({shape!r}, {precision!r}, {dropout}, {threads})")
+
+
+def torch_decode(shape, batch, tokens, threads):
+    return in_torch(f"measure_decode({shape!r}, {batch}, {tokens}, {threads})")
 
 
 def peak_memory_bytes():
@@ -75,6 +88,32 @@ def measure(shape, precision, dropout, threads):
     })
 
 
+def measure_decode(shape, batch, tokens, threads):
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    layers, heads, width, _, _, vocabulary, steps = shape
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    at_rest = peak_memory_bytes()
+    model = GPT2LMHeadModel(GPT2Config(
+        n_layer=layers, n_head=heads, n_embd=width, n_positions=tokens + 1, vocab_size=vocabulary,
+        bos_token_id=0, eos_token_id=None, pad_token_id=0, attn_implementation="sdpa")).eval()
+    prompt = torch.zeros((batch, 1), dtype=torch.long)
+    times = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        with torch.inference_mode():
+            ids = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, use_cache=True,
+                                 min_new_tokens=tokens, max_new_tokens=tokens)
+        times.append(1e3 * (time.perf_counter() - start))
+        assert ids.shape == (batch, tokens + 1)
+    return json.dumps({
+        "ms_per_token": statistics.median(times[-steps:]) / tokens, "peak_memory_bytes": peak_memory_bytes(),
+        "at_rest_bytes": at_rest,
+    })
+
+
 def firebox_steps(binary, device, shape, precision, dropout):
     layers, heads, width, context, batch, vocabulary, steps = shape
     command = [binary, "bench", "--task", "train", "--device", device, "--json", "--steps", str(steps),
@@ -83,40 +122,71 @@ def firebox_steps(binary, device, shape, precision, dropout):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def firebox_decode(binary, device, shape, batch, tokens, weights):
+    layers, heads, width, _, _, vocabulary, steps = shape
+    command = [binary, "bench", "--task", "decode", "--device", device, "--json", "--steps", str(steps),
+               "--n-layer", str(layers), "--n-head", str(heads), "--d-model", str(width), "--seq", str(tokens),
+               "--batch", str(batch), "--vocab", str(vocabulary), "--weights", weights]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("firebox")
-    parser.add_argument("--shape", choices=SHAPES, default="A")
+    parser.add_argument("--task", choices=["train", "decode"], default="train")
+    parser.add_argument("--shape", choices=SHAPES, help="default: A to train, C (GPT-2 small) to decode")
     parser.add_argument("--device", default="ndarray")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--batch", type=int, default=1, help="rows that decode together")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens each row decodes")
+    parser.add_argument("--weights", choices=["f32", "int8"], default="f32", help="of Firebox, to decode")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    shape = SHAPES[arguments.shape]
+    name = arguments.shape or {"train": "A", "decode": "C"}[arguments.task]
+    shape, threads = SHAPES[name], os.cpu_count()
+    decode = arguments.task == "decode"
+    key = "ms_per_token" if decode else "ms_per_step"
     ours, theirs = [], []
     for _ in range(arguments.rounds):
-        ours.append(firebox_steps(arguments.firebox, arguments.device, shape, arguments.precision, arguments.dropout))
-        theirs.append(torch_steps(shape, arguments.precision, arguments.dropout, os.cpu_count()))
+        if decode:
+            ours.append(firebox_decode(
+                arguments.firebox, arguments.device, shape, arguments.batch, arguments.tokens, arguments.weights))
+            theirs.append(torch_decode(shape, arguments.batch, arguments.tokens, threads))
+        else:
+            ours.append(firebox_steps(arguments.firebox, arguments.device, shape, arguments.precision, arguments.dropout))
+            theirs.append(torch_steps(shape, arguments.precision, arguments.dropout, threads))
 
     def median(runs, key):
         return statistics.median(run[key] for run in runs)
 
-    ratios = sorted(b["ms_per_step"] / a["ms_per_step"] for a, b in zip(ours, theirs))
+    ratios = sorted(b[key] / a[key] for a, b in zip(ours, theirs))
     result = {
-        "shape": arguments.shape, "device": arguments.device, "precision": arguments.precision,
-        "dropout": arguments.dropout, "firebox_ms": median(ours, "ms_per_step"),
-        "pytorch_ms": median(theirs, "ms_per_step"), "ratio": statistics.median(ratios), "ratios": ratios,
+        "task": arguments.task, "shape": name, "device": arguments.device, "firebox_ms": median(ours, key),
+        "pytorch_ms": median(theirs, key), "ratio": statistics.median(ratios), "ratios": ratios,
         "firebox_peak_mb": median(ours, "peak_memory_bytes") / 1e6,
         "pytorch_peak_mb": median(theirs, "peak_memory_bytes") / 1e6,
         "pytorch_at_rest_mb": median(theirs, "at_rest_bytes") / 1e6,
     }
+    if decode:
+        result |= {
+            "batch": arguments.batch, "tokens": arguments.tokens, "weights": arguments.weights,
+            "firebox_tokens_per_second": median(ours, "tokens_per_second"),
+            "firebox_read_gb_per_second": median(ours, "read_bytes_per_second") / 1e9,
+        }
+        what = "{weights} weights, {batch} rows"
+        more = "; {firebox_tokens_per_second:.0f} tokens a second, memory read at {firebox_read_gb_per_second:.1f} GB/s"
+    else:
+        result |= {"precision": arguments.precision, "dropout": arguments.dropout}
+        what, more = "{precision}", ""
     if arguments.json:
         print(json.dumps(result))
     else:
-        print("shape {shape} on {device} in {precision}: firebox {firebox_ms:.1f} ms, PyTorch {pytorch_ms:.1f} ms a step; "
-              "{ratio:.2f} times PyTorch's tokens a second; peak memory {firebox_peak_mb:.0f} MB and {pytorch_peak_mb:.0f} MB "
-              "(PyTorch at rest {pytorch_at_rest_mb:.0f} MB)".format(**result))
+        print(("shape {shape} on {device}, " + what + ": firebox {firebox_ms:.1f} ms, PyTorch {pytorch_ms:.1f} ms a "
+               + ("token" if decode else "step") + "; {ratio:.2f} times PyTorch's tokens a second; peak memory "
+               "{firebox_peak_mb:.0f} MB and {pytorch_peak_mb:.0f} MB (PyTorch at rest {pytorch_at_rest_mb:.0f} MB)" + more)
+              .format(**result))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@
 //! depend on the shapes alone, and partial sums are added in the order of the pieces. NaN and infinity go through.
 //!
 //! `unsafe` stands in `product` (views that are disjoint by construction, and the tiles of each instruction set), in
-//! `vector` (calling a function compiled for instructions that were detected first), in `cube` (kernels that check their
-//! own bounds), and where an operation says that it has written all of a buffer that was not zeroed first.
+//! `vector` and `int8` (calling a function compiled for instructions that were detected first), in `cube` (kernels that
+//! check their own bounds), and where an operation says that it has written all of a buffer that was not zeroed first.
 
 #![deny(missing_docs)]
 #![recursion_limit = "256"]
@@ -31,6 +31,8 @@ pub mod dropout;
 #[allow(unsafe_code)]
 pub mod embedding;
 mod host;
+#[allow(unsafe_code)]
+pub mod int8;
 #[allow(unsafe_code)]
 pub mod layer_norm;
 #[allow(unsafe_code)]
@@ -58,6 +60,7 @@ pub use cross_entropy::{CrossEntropy, cross_entropy_and_correct, cross_entropy_s
 pub use dropout::{Dropout, DropoutKey, dropout, residual_add};
 pub use embedding::embedding;
 pub use host::{covers, in_host_memory};
+pub use int8::{Int8Linear, Int8Matrix, int8_cross_entropy_and_correct, int8_head, linear_or_int8, supports_int8};
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;

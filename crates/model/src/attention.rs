@@ -1,10 +1,13 @@
 //! Self-attention confined to segments.
 
+use crate::int8::Int8Pair;
 use crate::pass::Pass;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kernels::{Activation, AttentionOptions, LayerCache, NewPositions, Precision, attention, cached_attention, linear};
+use kernels::{
+    Activation, AttentionOptions, LayerCache, NewPositions, Precision, attention, cached_attention, linear_or_int8,
+};
 
 /// What a [`CausalSelfAttention`] is built from.
 pub struct CausalSelfAttentionConfig {
@@ -24,6 +27,7 @@ impl CausalSelfAttentionConfig {
             c_proj: LinearConfig::new(self.d_model, self.d_model).init(device),
             n_head: self.n_head,
             attn_dropout: self.attn_dropout,
+            int8: Int8Pair::default(),
         }
     }
 }
@@ -37,9 +41,21 @@ pub struct CausalSelfAttention {
     c_proj: Linear,
     n_head: usize,
     attn_dropout: f64,
+    #[module(skip)]
+    int8: Int8Pair,
 }
 
 impl CausalSelfAttention {
+    /// Rounds the weights to eight bits; from then on the passes use those.
+    pub(crate) fn quantize(&mut self) {
+        self.int8 = Int8Pair::new(&self.c_attn, &self.c_proj);
+    }
+
+    /// Bytes of memory that its products read.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        self.int8.bytes(&self.c_attn, &self.c_proj)
+    }
+
     /// Attends each position to itself and to earlier ones of its segment.
     ///
     /// # Shapes
@@ -52,9 +68,10 @@ impl CausalSelfAttention {
             dropout: pass.dropout(self.attn_dropout, site),
             precision: pass.precision,
         };
-        let qkv = linear(&self.c_attn, x, Activation::Identity, pass.precision); // [batch, seq, 3 * d_model]
+        // [batch, seq, 3 * d_model]
+        let qkv = linear_or_int8(&self.c_attn, self.int8.first(), x, Activation::Identity, pass.precision);
         let y = attention(qkv, options); // [batch, seq, d_model]
-        linear(&self.c_proj, y, Activation::Identity, pass.precision)
+        linear_or_int8(&self.c_proj, self.int8.second(), y, Activation::Identity, pass.precision)
     }
 
     /// The same, without dropout, for positions that continue what `cache` has seen.
@@ -62,8 +79,9 @@ impl CausalSelfAttention {
     /// # Shapes
     /// - `x`: `[rows, new, d_model]`, returns the same
     pub fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
-        let qkv = linear(&self.c_attn, x, Activation::Identity, Precision::F32); // [rows, new, 3 * d_model]
+        // [rows, new, 3 * d_model]
+        let qkv = linear_or_int8(&self.c_attn, self.int8.first(), x, Activation::Identity, Precision::F32);
         let y = cached_attention(qkv, self.n_head, positions, cache); // [rows, new, d_model]
-        linear(&self.c_proj, y, Activation::Identity, Precision::F32)
+        linear_or_int8(&self.c_proj, self.int8.second(), y, Activation::Identity, Precision::F32)
     }
 }

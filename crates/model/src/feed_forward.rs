@@ -1,9 +1,10 @@
 //! The feed-forward half of a block.
 
+use crate::int8::Int8Pair;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kernels::{Activation, Precision, linear};
+use kernels::{Activation, Precision, linear_or_int8};
 
 /// What a [`FeedForward`] is built from.
 pub struct FeedForwardConfig {
@@ -19,6 +20,7 @@ impl FeedForwardConfig {
         FeedForward {
             c_fc: LinearConfig::new(self.d_model, self.d_ff).init(device),
             c_proj: LinearConfig::new(self.d_ff, self.d_model).init(device),
+            int8: Int8Pair::default(),
         }
     }
 }
@@ -30,13 +32,26 @@ impl FeedForwardConfig {
 pub struct FeedForward {
     c_fc: Linear,
     c_proj: Linear,
+    #[module(skip)]
+    int8: Int8Pair,
 }
 
 impl FeedForward {
+    /// Rounds the weights to eight bits; from then on the passes use those.
+    pub(crate) fn quantize(&mut self) {
+        self.int8 = Int8Pair::new(&self.c_fc, &self.c_proj);
+    }
+
+    /// Bytes of memory that its products read.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        self.int8.bytes(&self.c_fc, &self.c_proj)
+    }
+
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let hidden = linear(&self.c_fc, x, Activation::GeluTanh, precision); // [batch, seq, d_ff]
-        linear(&self.c_proj, hidden, Activation::Identity, precision)
+        // [batch, seq, d_ff]
+        let hidden = linear_or_int8(&self.c_fc, self.int8.first(), x, Activation::GeluTanh, precision);
+        linear_or_int8(&self.c_proj, self.int8.second(), hidden, Activation::Identity, precision)
     }
 }

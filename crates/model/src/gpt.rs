@@ -6,6 +6,7 @@
 use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig};
 use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
+use crate::int8::Int8Head;
 use crate::kv_cache::KvCache;
 use crate::pass::Pass;
 use crate::weights::{self, Initial};
@@ -14,7 +15,7 @@ use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
     CrossEntropy, LayerCache, NewPositions, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout,
-    embedding, layer_norm, residual_add, tied_head,
+    embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add, tied_head,
 };
 use serde_json::{Value, json};
 
@@ -308,6 +309,8 @@ pub struct Gpt {
     ln_f: LayerNorm,
     layer_norm_eps: f64,
     embd_dropout: f64,
+    #[module(skip)]
+    int8_head: Int8Head,
 }
 
 impl Gpt {
@@ -337,7 +340,32 @@ impl Gpt {
             ln_f: LayerNormConfig::new(config.d_model).with_epsilon(config.layer_norm_eps).init(device),
             layer_norm_eps: config.layer_norm_eps,
             embd_dropout: config.embd_dropout,
+            int8_head: Int8Head::default(),
         }
+    }
+
+    /// The same with the weights of its linear layers and its head rounded to eight bits, for generating and evaluating;
+    /// embeddings, norms and biases stay as they are, and so do the parameters that the weights were rounded from.
+    ///
+    /// # Panics
+    /// If the model is not on the CPU; see [`kernels::supports_int8`].
+    pub fn with_int8_weights(mut self) -> Self {
+        assert!(kernels::supports_int8(&self.device()), "weights in eight bits are for the CPU");
+        for block in &mut self.h {
+            block.attn.quantize();
+            block.mlp.quantize();
+        }
+        self.int8_head = Int8Head::new(self.wte.weight.val());
+        self
+    }
+
+    /// Bytes of weights that generating one token reads: those of every linear layer and of the head.
+    pub fn weight_bytes(&self) -> usize {
+        let head = match self.int8_head.table() {
+            Some(table) => table.bytes(),
+            None => self.wte.weight.lazy_shape().num_elements() * size_of::<f32>(),
+        };
+        head + self.h.iter().map(|block| block.attn.weight_bytes() + block.mlp.weight_bytes()).sum::<usize>()
     }
 
     /// Logits of every position.
@@ -396,7 +424,10 @@ impl Gpt {
         weights: Tensor<2>,
     ) -> [Tensor<1>; 2] {
         let (hidden, targets, weights) = self.rows(self.hidden(tokens, positions, pass), targets, weights);
-        cross_entropy_and_correct(hidden, self.wte.weight.val(), targets, weights, pass.precision)
+        match self.int8_head.table() {
+            Some(table) => int8_cross_entropy_and_correct(hidden, table, targets, weights),
+            None => cross_entropy_and_correct(hidden, self.wte.weight.val(), targets, weights, pass.precision),
+        }
     }
 
     /// Rows and columns as one: `[batch * seq, d_model]` and `[batch * seq]`.
@@ -491,6 +522,9 @@ impl Gpt {
     /// # Shapes
     /// - `x`: `[rows, d_model]`, returns `[rows, vocab]`
     fn head(&self, x: Tensor<2>) -> Tensor<2> {
-        tied_head(x, self.wte.weight.val())
+        match self.int8_head.table() {
+            Some(table) => int8_head(x, table),
+            None => tied_head(x, self.wte.weight.val()),
+        }
     }
 }

@@ -5,6 +5,9 @@
 
 use burn::tensor::Tensor;
 
+/// Steps that wait to be read at most.
+const MOST_WAITING: usize = 64;
+
 /// What one step leaves to be read.
 struct Reading {
     step: u64,
@@ -51,6 +54,11 @@ impl Readings {
         self.waiting.push(Reading { step, tokens, loss, squared_norm });
     }
 
+    /// Whether so many steps wait that a run which diverged should be noticed.
+    pub fn are_due(&self) -> bool {
+        self.waiting.len() >= MOST_WAITING
+    }
+
     /// The figures of the last step; waits for the device.
     pub fn latest(&mut self) -> Option<Figures> {
         self.read();
@@ -92,6 +100,7 @@ mod tests {
         readings.push(7, 10.0, number(2.5), number(9.0));
         readings.push(8, 20.0, number(f32::NAN), number(4.0));
         readings.push(9, 20.0, number(1.0), number(f32::INFINITY));
+        assert!(!readings.are_due());
         assert_eq!(readings.latest().map(|figures| figures.step), Some(9));
         let figures = readings.take();
         assert_eq!(figures[0], Figures { step: 7, tokens: 10.0, loss: 2.5, norm: 3.0 });

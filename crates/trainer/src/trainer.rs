@@ -268,7 +268,7 @@ impl Trainer {
             let last = step == total || signal != 0;
             let (evaluates, saves) = (every(settings.eval_every, step), every(settings.save_every, step));
             let logs = every(settings.log_every, step) || last;
-            if kernels::in_host_memory(&device) || logs || evaluates || saves || first {
+            if kernels::in_host_memory(&device) || logs || evaluates || saves || first || self.readings.are_due() {
                 for figures in self.settle()? {
                     interval.add(figures);
                 }

@@ -1,12 +1,13 @@
 //! `firebox bench`
 
-use super::open_device;
+mod decode;
+
+use super::{Weights, open_device};
 use crate::report::{DEVICE, Failure, USAGE, print, print_json};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use clap::ValueEnum;
-use inference::{Limits, Row, Sampler, SamplingSettings, generate};
-use model::{Gpt, GptConfig, OpenDevice, Precision, Support};
-use serde_json::json;
+use model::{GptConfig, OpenDevice, Precision, Support};
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use trainer::bench::{AttentionSteps, TrainingSteps};
 use trainer::forward::StepOptions;
@@ -20,7 +21,7 @@ enum Task {
     Attention,
     /// A matrix product as large as the feed-forward layer's.
     Matmul,
-    /// Generating tokens one after another, with the cache.
+    /// Generating tokens one after another, with the cache, for `--batch` rows at once.
     Decode,
 }
 
@@ -72,6 +73,9 @@ pub struct Arguments {
     /// Number format of matrix products and attention.
     #[arg(long, value_enum, default_value = "f32")]
     precision: Format,
+    /// What the weights of --task decode are stored in.
+    #[arg(long, value_enum, default_value = "f32")]
+    weights: Weights,
     /// Go on where the device has no instructions for the precision, by rounding.
     #[arg(long)]
     emulate_precision: bool,
@@ -97,6 +101,8 @@ struct Timed {
     /// Floating-point operations of one repetition, those of matrix products.
     flops: f64,
     loss: Option<f64>,
+    /// What only decoding reads.
+    decoded: Option<decode::Reading>,
 }
 
 /// Times a task and reports the median.
@@ -119,7 +125,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Task::Train => train(arguments, device)?,
         Task::Attention => attend(arguments, device),
         Task::Matmul => matmul(arguments, device),
-        Task::Decode => decode(arguments, device)?,
+        Task::Decode => decode::time_decoding(arguments, device)?,
     };
     timed.times.sort();
     let median = timed.times[timed.times.len() / 2].as_secs_f64();
@@ -127,8 +133,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mfu = timed.flops / median / ceiling;
     let tokens_per_second = timed.tokens / median;
     let peak = trainer::memory::peak_bytes();
+    let decoded = timed.decoded.map(|reading| reading.figures(median, device));
     if arguments.json {
-        return print_json(&json!({
+        let mut value = json!({
             "device": opened.reason,
             "ms_per_step": 1e3 * median,
             "tokens_per_second": tokens_per_second,
@@ -136,7 +143,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             "matmul_ceiling_flops": ceiling,
             "peak_memory_bytes": peak,
             "loss": timed.loss,
-        }));
+        });
+        if let (Some(Value::Object(more)), Some(value)) = (decoded, value.as_object_mut()) {
+            value.extend(more);
+        }
+        return print_json(&value);
+    }
+    if let Some(figures) = decoded {
+        print(&decode::described(&figures))?;
     }
     let memory = peak.map_or("unknown".to_string(), checkpoint::human_bytes);
     print(&format!(
@@ -152,6 +166,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Refuses a precision that would be computed in another way than asked, or not at all.
 fn check_precision(arguments: &Arguments, opened: &OpenDevice) -> Result<(), Failure> {
+    arguments.weights.check(opened)?;
+    if arguments.weights != Weights::F32 && arguments.task != Task::Decode {
+        return Err(Failure::new(USAGE, "--weights is for --task decode; hint: leave it out"));
+    }
     let wanted = arguments.precision != Format::F32;
     if wanted && matches!(arguments.task, Task::Matmul | Task::Decode) {
         return Err(Failure::new(USAGE, "--precision is for --task train and attention; hint: leave it out"));
@@ -225,7 +243,7 @@ fn train(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
     let tokens = (arguments.batch * arguments.seq) as f64;
     // Forward and twice as much backward; a causal row sees half of the context on average.
     let flops = 3.0 * tokens * forward_flops(&config, arguments.seq as f64 / 2.0);
-    Ok(Timed { times, tokens, flops, loss: Some(loss) })
+    Ok(Timed { times, tokens, flops, loss: Some(loss), decoded: None })
 }
 
 fn attend(arguments: &Arguments, device: &Device) -> Timed {
@@ -239,7 +257,7 @@ fn attend(arguments: &Arguments, device: &Device) -> Timed {
     let tokens = (arguments.batch * arguments.seq) as f64;
     // Two products forward and five backward, over half of the context on average.
     let flops = 7.0 * tokens * 2.0 * arguments.d_model as f64 * arguments.seq as f64 / 2.0;
-    Timed { times, tokens, flops, loss: None }
+    Timed { times, tokens, flops, loss: None, decoded: None }
 }
 
 fn matmul(arguments: &Arguments, device: &Device) -> Timed {
@@ -251,26 +269,7 @@ fn matmul(arguments: &Arguments, device: &Device) -> Timed {
         Ok(())
     })
     .unwrap_or_else(|never| match never {});
-    Timed { times, tokens: rows as f64, flops: 8.0 * rows as f64 * (width * width) as f64, loss: None }
-}
-
-fn decode(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
-    let config = config(arguments, arguments.seq + 1);
-    let model = Gpt::new(&config, 0, device);
-    let greedy = SamplingSettings { temperature: 0.0, ..Default::default() };
-    let row = || -> Result<Row, Failure> {
-        let sampler = Sampler::new(greedy.clone()).map_err(|error| Failure::new(USAGE, error))?;
-        Ok(Row { prompt: vec![0], sampler })
-    };
-    let mut rows = (0..arguments.batch).map(|_| row()).collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits { max_new_tokens: arguments.seq, vocabulary: arguments.vocab, stop: None };
-    let times = time(arguments.steps, || -> Result<(), Never> {
-        generate(&model, device, &mut rows, limits, |_, _| true);
-        Ok(())
-    })
-    .unwrap_or_else(|never| match never {});
-    let tokens = (arguments.batch * arguments.seq) as f64;
-    Ok(Timed { times, tokens, flops: tokens * forward_flops(&config, arguments.seq as f64 / 2.0), loss: None })
+    Timed { times, tokens: rows as f64, flops: 8.0 * rows as f64 * (width * width) as f64, loss: None, decoded: None }
 }
 
 /// Operations a second of the best of several large matrix products: on the CPU those of flex, which are the faster.

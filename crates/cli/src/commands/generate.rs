@@ -1,6 +1,6 @@
 //! `firebox generate`
 
-use super::{open_device, open_model, prompt_ids};
+use super::{Weights, open_device, open_model, prompt_ids};
 use crate::report::{Failure, USAGE, print, print_json};
 use checkpoint::Pretrained;
 use inference::{Limits, Row, Sampler, SamplingSettings, generate};
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Seed of the choice. The second sample of a prompt is what the next seed gives alone, and so on.
     #[arg(long, default_value_t = 1337)]
     seed: u64,
+    /// What weights are stored in: int8 reads a quarter of the memory, on the CPU.
+    #[arg(long, value_enum, default_value = "f32")]
+    weights: Weights,
     /// auto, wgpu, wgpu:N, ndarray or flex.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -55,7 +58,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     sampler(0)?;
     let device = open_device(&arguments.device)?;
-    let opened = open_model(&arguments.checkpoint, &device)?;
+    arguments.weights.check(&device)?;
+    let mut opened = open_model(&arguments.checkpoint, &device)?;
+    opened.model = arguments.weights.of(opened.model);
     let tokenizer = &opened.tokenizer;
     let mut rows = Vec::new();
     for prompt in &arguments.prompts {

@@ -9,9 +9,9 @@ pub mod generate;
 pub mod tokenizer;
 pub mod train;
 
-use crate::report::{Failure, USAGE};
+use crate::report::{DEVICE, Failure, USAGE};
 use checkpoint::Pretrained;
-use model::{DeviceChoice, OpenDevice};
+use model::{DeviceChoice, Gpt, OpenDevice};
 use std::path::{Path, PathBuf};
 
 /// Opens the device a person named.
@@ -34,6 +34,35 @@ pub fn checkpoint_dir(path: &Path) -> Result<PathBuf, Failure> {
 /// Opens a checkpoint, or a run's best one, on a device.
 pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failure> {
     Ok(checkpoint::open_gpt(&checkpoint_dir(path)?, &device.device)?)
+}
+
+/// What weights are stored in while a model generates or is evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, clap::ValueEnum)]
+pub enum Weights {
+    /// As they were loaded.
+    #[default]
+    F32,
+    /// Rounded to eight bits, a scale for each output channel.
+    Int8,
+}
+
+impl Weights {
+    /// Refuses what the device cannot do; to be asked before anything large is loaded.
+    pub fn check(self, device: &OpenDevice) -> Result<(), Failure> {
+        if self == Self::F32 || model::supports_int8(&device.device) {
+            return Ok(());
+        }
+        let reason = &device.reason;
+        Err(Failure::new(DEVICE, format!("{reason} does not do --weights int8; hint: --device ndarray or flex")))
+    }
+
+    /// The model with these weights.
+    pub fn of(self, model: Gpt) -> Gpt {
+        match self {
+            Self::F32 => model,
+            Self::Int8 => model.with_int8_weights(),
+        }
+    }
 }
 
 /// The ids a text starts from: the prompt's own, or for an empty one the end-of-text token or a newline.

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 /// Up to this many rows are few. Each row's numbers then are the same bits whatever stands in the others.
 pub(crate) const FEW_ROWS: usize = 64;
 
-/// Rows of the right operand that are read side by side: enough to amortize reading and writing the sums, few enough
-/// that what each needs stays in the nearest cache although their distance is often a multiple of the same power of two.
-const STEPS: usize = 16;
+/// Rows of the right operand that are read side by side: enough to amortize reading and writing the sums, few enough to
+/// stay in the nearest cache, where rows that lie a multiple of 4096 bytes apart share eight places.
+const STEPS: usize = 8;
 
 /// `dst = start + a b` for an `a` of few rows, shared out between threads by columns.
 ///
@@ -21,10 +21,10 @@ const STEPS: usize = 16;
 pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
     let left = Side::of(tier, Role::Left, a);
-    // Long runs of each row for the prefetcher, and still several pieces for each thread.
+    // Runs of each row as long as they can be, for the prefetcher. Where they are cut changes no sum.
     let width = match a.rows * a.cols * b.cols {
         few if few < SMALL => b.cols.max(1),
-        _ => (b.cols / 8).clamp(192, 1024).next_multiple_of(tier.columns()),
+        _ => b.cols.div_ceil(rayon::current_num_threads()).clamp(96, 4096).next_multiple_of(tier.columns()),
     };
     dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
         let columns = i * width..i * width + dst.cols;

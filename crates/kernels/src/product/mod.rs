@@ -29,6 +29,9 @@ pub(crate) use few_rows::{FEW_ROWS, few_rows_product, inner_products};
 /// in the caches.
 const STEPS: usize = 512;
 
+/// Numbers in a cache line.
+const LINE: usize = 16;
+
 /// Beyond this many numbers from one step to the next, reading in place misses the translation cache at every step.
 const FAR: usize = 1024;
 
@@ -382,7 +385,6 @@ thread_local! {
 
 /// Calls `body` with memory for `len` numbers, aligned to a cache line; `which` of the thread's three pieces.
 fn with_scratch<R>(which: usize, len: usize, body: impl FnOnce(&mut [MaybeUninit<f32>]) -> R) -> R {
-    const LINE: usize = 16;
     if len == 0 {
         return body(&mut []);
     }
@@ -421,6 +423,7 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
         _ => 0,
     };
     let blocks = Layout { tier, role: Role::Left, count: rows, depth, in_rows: false };
+    let right_in_place = matches!(right, Side::InPlace(_));
     with_scratch(0, size(left, Role::Left), |left_memory| {
         with_scratch(1, size(right, Role::Right), |right_memory| {
             for block in blocks.blocks_of(steps) {
@@ -428,7 +431,15 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
                 let right = Panels::of(tier, Role::Right, right, &block, right_memory);
                 for column in (0..cols).step_by(tier.columns()) {
                     let columns = tier.columns().min(cols - column);
+                    let next = right_in_place && steps < STEPS;
                     let right = right.panel(column / tier.columns());
+                    if next {
+                        // Blocks this low come from memory: what the next one needs here is fetched meanwhile.
+                        for step in steps..2 * steps {
+                            let row = right.start.wrapping_add(step * right.along);
+                            (0..columns).step_by(LINE).for_each(|at| tile::prefetch(row.wrapping_add(at)));
+                        }
+                    }
                     let tile = tier.tile(tier.rows.min(rows), columns);
                     for row in (0..rows).step_by(tier.rows) {
                         let height = tier.rows.min(rows - row);

@@ -65,6 +65,18 @@ pub(super) type PackRows = unsafe fn(*mut f32, usize, usize, Sequences);
 /// The most rows any tile has.
 pub(super) const MOST_ROWS: usize = 8;
 
+/// Asks for the cache line at an address, which may be anywhere.
+#[inline(always)]
+pub(super) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which never faults; every x86-64 processor has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast())
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// A way to compute products: an instruction set and a number format.
 pub(super) struct Tier {
     /// Rows of a whole tile.
