@@ -137,31 +137,36 @@ pub(super) fn inner_products<const M: usize>(x: [&[f32]; M], group: [&[f32]; 8])
     let len = x[0].len();
     assert!(x.iter().chain(&group).all(|row| row.len() == len));
     let mut sums = [[_mm512_setzero_ps(); 8]; M];
+    // Loops, not closures: those would pass their vectors through memory.
     for at in (0..len).step_by(LANES) {
         let mask = lanes(len - at);
-        // SAFETY: `at` lies inside the rows, and the mask reads no further than their end.
-        let load = |row: &[f32]| unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr().add(at)) };
-        let x = x.map(load);
+        let mut of_x = [_mm512_setzero_ps(); M];
+        for i in 0..M {
+            // SAFETY: `at` lies inside the rows, and the mask reads no further than their end.
+            of_x[i] = unsafe { _mm512_maskz_loadu_ps(mask, x[i].as_ptr().add(at)) };
+        }
         for j in 0..8 {
-            let of_group = load(group[j]);
+            // SAFETY: the same.
+            let of_group = unsafe { _mm512_maskz_loadu_ps(mask, group[j].as_ptr().add(at)) };
             for i in 0..M {
-                sums[i][j] = _mm512_fmadd_ps(x[i], of_group, sums[i][j]);
+                sums[i][j] = _mm512_fmadd_ps(of_x[i], of_group, sums[i][j]);
             }
         }
     }
-    sums.map(|sums| {
-        let halves = sums.map(|sum| {
-            _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps::<1>(sum)) // 8 of each
-        });
-        let pairs = [0, 2, 4, 6].map(|j| _mm256_hadd_ps(halves[j], halves[j + 1]));
-        let [low, high] = [0, 2].map(|j| _mm256_hadd_ps(pairs[j], pairs[j + 1])); // two of each of four
-        let first = _mm256_permute2f128_ps::<0x20>(low, high);
+    let mut results = [[0.0; 8]; M];
+    for i in 0..M {
+        let mut halves = [_mm256_setzero_ps(); 8]; // 8 of each
+        for j in 0..8 {
+            halves[j] = _mm256_add_ps(_mm512_castps512_ps256(sums[i][j]), _mm512_extractf32x8_ps::<1>(sums[i][j]));
+        }
+        let low = _mm256_hadd_ps(_mm256_hadd_ps(halves[0], halves[1]), _mm256_hadd_ps(halves[2], halves[3]));
+        let high = _mm256_hadd_ps(_mm256_hadd_ps(halves[4], halves[5]), _mm256_hadd_ps(halves[6], halves[7]));
+        let first = _mm256_permute2f128_ps::<0x20>(low, high); // two of each of eight
         let second = _mm256_permute2f128_ps::<0x31>(low, high);
-        let mut result = [0.0; 8];
         // SAFETY: the array takes eight numbers.
-        unsafe { _mm256_storeu_ps(result.as_mut_ptr(), _mm256_add_ps(first, second)) };
-        result
-    })
+        unsafe { _mm256_storeu_ps(results[i].as_mut_ptr(), _mm256_add_ps(first, second)) };
+    }
+    results
 }
 
 /// Turns 16 rows of 16 numbers into 16 columns.

@@ -56,39 +56,34 @@ pub(crate) fn inner_products(x: &[f32], table: &[f32], k: usize) -> Vec<f32> {
             let rows = table.len() / k;
             // The last group may be short: its last row then stands for those that are missing.
             let group = std::array::from_fn(|row| &table[row.min(rows - 1) * k..][..k]);
-            let mut pairs = x.chunks(2 * k).enumerate();
-            pairs.by_ref().for_each(|(pair, x)| {
-                let sums = match x.split_at_checked(k) {
-                    Some((first, second)) if !second.is_empty() => with_two(first, second, group),
-                    _ => [with_one(x, group), [0.0; TOGETHER]],
+            for (of_three, x) in x.chunks(3 * k).enumerate() {
+                let mut of_rows = x.chunks_exact(k);
+                let mut next = || of_rows.next().unwrap_or(x);
+                let sums = match x.len() / k {
+                    1 => [with_rows([next()], group)[0], [0.0; TOGETHER], [0.0; TOGETHER]],
+                    2 => {
+                        let [first, second] = with_rows([next(), next()], group);
+                        [first, second, [0.0; TOGETHER]]
+                    }
+                    _ => with_rows([next(), next(), next()], group),
                 };
-                for (row, sums) in (2 * pair..m).zip(&sums) {
+                for (row, sums) in (3 * of_three..m).zip(&sums) {
                     y.put(row, i * TOGETHER, &sums[..rows]);
                 }
-            });
+            }
         }
     });
     y
 }
 
-/// The inner products of two rows with each of a group.
-fn with_two(first: &[f32], second: &[f32], group: [&[f32]; TOGETHER]) -> [[f32; TOGETHER]; 2] {
+/// The inner products of rows with each of a group.
+fn with_rows<const M: usize>(x: [&[f32]; M], group: [&[f32]; TOGETHER]) -> [[f32; TOGETHER]; M] {
     #[cfg(target_arch = "x86_64")]
     if crate::vector::avx512() {
         // SAFETY: the processor has the instructions.
-        return unsafe { super::avx512::inner_products([first, second], group) };
+        return unsafe { super::avx512::inner_products(x, group) };
     }
-    [with_each(first, group), with_each(second, group)]
-}
-
-/// The inner products of a row with each of a group.
-fn with_one(x: &[f32], group: [&[f32]; TOGETHER]) -> [f32; TOGETHER] {
-    #[cfg(target_arch = "x86_64")]
-    if crate::vector::avx512() {
-        // SAFETY: the processor has the instructions.
-        return unsafe { super::avx512::inner_products([x], group) }[0];
-    }
-    with_each(x, group)
+    x.map(|x| with_each(x, group))
 }
 
 vectorized! {
