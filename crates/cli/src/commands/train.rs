@@ -4,7 +4,7 @@ use super::{open_device, prompt_ids};
 use crate::report::{Failure, print, print_json};
 use data::Tokenizer;
 use inference::{Limits, Row, SamplingSettings, generate};
-use model::Gpt;
+use model::{DeviceChoice, Gpt};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -46,6 +46,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     sets.extend(arguments.device.map(|device| format!("train.device={device}")));
     let config = RunConfig::load(&arguments.config, &sets)?.config;
     if arguments.dry_run {
+        // Looking for a GPU reads in its driver, whose memory counts.
+        if matches!(config.train.device.parse(), Ok(DeviceChoice::Auto | DeviceChoice::Wgpu(_))) {
+            model::device::adapters();
+        }
         let plan = trainer::plan(&config)?;
         return if arguments.json { print_json(&json!(plan)) } else { print(&describe(&plan)) };
     }
