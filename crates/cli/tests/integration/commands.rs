@@ -1,6 +1,6 @@
 //! Every command on a trained checkpoint.
 
-use crate::support::{Run, fixture, root, text};
+use crate::support::{Run, devices, fixture, root, text};
 use checkpoint::safetensors::Reader;
 use std::sync::LazyLock;
 
@@ -62,6 +62,51 @@ fn generate_is_greedy_at_temperature_zero_and_repeats_with_a_seed() {
         "0",
     ]);
     assert_eq!(plain.stdout.trim_end_matches('\n'), greedy["text"].as_str().expect("text").trim_end_matches('\n'));
+}
+
+#[test]
+fn several_texts_are_each_the_one_it_would_be_alone() {
+    let generate = |more: &[&str]| {
+        let arguments = ["generate", "run", "--max-new-tokens", "30", "--device", "ndarray"];
+        TRAINED.firebox(&[&arguments[..], more].concat())
+    };
+    let list = generate(&["--prompt", "Mia", "--prompt", "Tom found", "--num-samples", "2", "--seed", "5", "--json"]);
+    let list = list.json();
+    let texts = list.as_array().expect("several texts are a list");
+    assert_eq!(texts.len(), 4);
+    for (text, (prompt, seed)) in texts.iter().zip([("Mia", "5"), ("Mia", "6"), ("Tom found", "5"), ("Tom found", "6")])
+    {
+        assert_eq!(text, &generate(&["--prompt", prompt, "--seed", seed, "--json"]).json(), "{prompt} {seed}");
+    }
+    let plain = generate(&["--prompt", "Mia", "--num-samples", "2", "--seed", "5"]).stdout;
+    for (i, text) in texts[..2].iter().enumerate() {
+        let text = text["text"].as_str().expect("text");
+        assert!(plain.contains(&format!("[{} of 2]\n{text}\n", i + 1)), "{plain}");
+    }
+    assert_eq!(generate(&["--num-samples", "0"]).code, Some(2));
+}
+
+#[test]
+fn weights_in_eight_bits_predict_as_well_and_are_refused_where_they_cannot_be_used() {
+    let eval = |weights: &str, device: &str| {
+        TRAINED.firebox(&["eval", "run", "--data", "text.txt", "--weights", weights, "--device", device, "--json"])
+    };
+    let perplexity =
+        |weights: &str, device: &str| eval(weights, device).json()["perplexity"].as_f64().expect("a number");
+    let exact = perplexity("f32", "ndarray");
+    for device in ["ndarray", "flex"] {
+        let rounded = perplexity("int8", device);
+        assert!(rounded != exact && (rounded / exact - 1.0).abs() < 0.01, "{device}: {rounded} for {exact}");
+    }
+    let generate = ["generate", "run", "--prompt", "Mia", "--max-new-tokens", "9", "--device", "flex", "--json"];
+    let text = TRAINED.firebox(&[&generate[..], &["--weights", "int8"]].concat()).json();
+    assert_eq!(text["ids"].as_array().map(Vec::len), Some(12));
+    assert_eq!(TRAINED.firebox(&["bench", "--weights", "int8", "--device", "flex"]).code, Some(2));
+    if devices().len() > 2 {
+        let refused = eval("int8", "wgpu");
+        assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+        assert!(refused.stderr.contains("--weights int8") && refused.stderr.contains("hint"), "{}", refused.stderr);
+    }
 }
 
 #[test]
@@ -215,4 +260,12 @@ fn bench_times_every_task_and_gives_every_figure() {
         assert_eq!(value["loss"].as_f64().is_some_and(|loss| (loss - 65f64.ln()).abs() < 0.2), guessing, "{value}");
     }
     assert_eq!(run.firebox(&["bench", "--n-head", "3"]).code, Some(2));
+    for weights in ["f32", "int8"] {
+        let sizes = ["--d-model", "16", "--seq", "8", "--batch", "3", "--steps", "2", "--weights", weights];
+        let arguments = [&["bench", "--task", "decode", "--device", "flex", "--json"][..], &sizes[..]].concat();
+        let value = run.firebox(&arguments).json();
+        for key in ["ms_per_token", "weight_bytes", "read_bytes_per_second", "read_ceiling_bytes_per_second"] {
+            assert!(value[key].as_f64().is_some_and(|figure| figure > 0.0), "{weights} {key}: {value}");
+        }
+    }
 }
