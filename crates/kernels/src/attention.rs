@@ -14,6 +14,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Bool, Int, Tensor, activation::softmax};
 use rayon::prelude::*;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -42,6 +43,16 @@ impl AttentionOptions {
     pub fn causal(n_head: usize) -> Self {
         Self { n_head, causal: true, segments: None, dropout: None, precision: Precision::F32 }
     }
+
+    /// Without the tensors; panics if they do not fit queries, keys and values of this shape.
+    pub(crate) fn rule(&self, [batch, seq, width]: [usize; 3]) -> Rule {
+        let Self { n_head, causal, dropout, precision, .. } = *self;
+        assert!(n_head > 0 && width % (3 * n_head) == 0, "{n_head} heads do not divide a width of {width} / 3");
+        if let Some(segments) = &self.segments {
+            assert_eq!(segments.dims(), [batch, seq], "a segment for each position");
+        }
+        Rule { n_head, causal, dropout: dropout.filter(|dropout| dropout.probability > 0.0), precision }
+    }
 }
 
 /// Attends each position to those that `options` let it see.
@@ -60,23 +71,15 @@ impl AttentionOptions {
 /// Source: Vaswani et al. 2017, section 3.2.1; the backward pass from one number a row as in Dao et al. 2022,
 /// section 3.1 and appendix B.
 pub fn attention(qkv: Tensor<3>, options: AttentionOptions) -> Tensor<3> {
-    let [batch, seq, width] = qkv.dims();
-    let n_head = options.n_head;
-    assert!(n_head > 0 && width % (3 * n_head) == 0, "{n_head} heads do not divide a width of {width} / 3");
-    if let Some(segments) = &options.segments {
-        assert_eq!(segments.dims(), [batch, seq], "a segment for each position");
-    }
-    if cube::covers_attention(&qkv, n_head) {
+    let rule = options.rule(qkv.dims());
+    if cube::covers_attention(&qkv, options.n_head) {
         return cube::attention(qkv, options);
     }
     if !covers(&qkv) {
         return composed(qkv, options);
     }
-    let AttentionOptions { causal, segments, dropout, precision, .. } = options;
-    let dropout = dropout.filter(|dropout| dropout.probability > 0.0);
-    let rule = Rule { n_head, causal, dropout, precision };
     let qkv = qkv.into_dispatch();
-    Tensor::from_dispatch(match segments {
+    Tensor::from_dispatch(match options.segments {
         None => <Dispatch as AttentionOps>::attend(qkv, rule),
         Some(segments) => <Dispatch as AttentionOps>::attend_in_segments(qkv, segments.into_dispatch(), rule),
     })
@@ -199,8 +202,9 @@ impl<B: Host> Backward<B, 1> for AttentionBackward {
     }
 }
 
+/// Heads side by side, and how they attend.
 #[derive(Clone, Copy)]
-struct Shape {
+pub(crate) struct Shape {
     batch: usize,
     seq: usize,
     n_head: usize,
@@ -211,8 +215,11 @@ struct Shape {
 impl Shape {
     fn of<B: Host>(qkv: &FloatTensor<B>, rule: Rule) -> Self {
         let sides = B::shape(qkv);
-        let n_head = rule.n_head;
-        Self { batch: sides[0], seq: sides[1], n_head, d_head: sides[2] / 3 / n_head, rule }
+        Self::new(sides[0], sides[1], sides[2] / 3, rule)
+    }
+
+    pub fn new(batch: usize, seq: usize, d_model: usize, rule: Rule) -> Self {
+        Self { batch, seq, n_head: rule.n_head, d_head: d_model / rule.n_head, rule }
     }
 
     fn d_model(&self) -> usize {
@@ -301,6 +308,11 @@ struct Workspace {
     totals: Vec<f32>,
 }
 
+thread_local! {
+    /// Kept from head to head: threads that ask for memory at the same time wait for each other.
+    static WORKSPACE: Cell<Workspace> = Cell::default();
+}
+
 /// `a b` for some of the columns of `b`, in memory for it.
 fn scores<'a>(
     memory: &'a mut Vec<MaybeUninit<f32>>,
@@ -320,7 +332,7 @@ fn scores<'a>(
 }
 
 /// - `qkv`: `[batch, seq, 3 * d_model]`; returns `[batch, seq, d_model]` and `[batch, n_head, seq]`
-fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f32>, Vec<f32>) {
     let Shape { batch, seq, n_head, d_head, rule } = shape;
     let d_model = shape.d_model();
     let mut y = buffer(batch * seq * d_model);
@@ -334,19 +346,20 @@ fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f3
         .map(|element| Visible::new(shape, segments.map(|segments| shape.element(segments, element, 1))))
         .collect();
     let tasks = heads.into_par_iter().zip(log_totals.par_chunks_mut(seq)).enumerate().with_max_len(1);
-    tasks.for_each_init(Workspace::default, |workspace, (task, (mut y, log_totals))| {
+    tasks.for_each(|(task, (mut y, log_totals))| {
+        let mut workspace = WORKSPACE.take();
         let (element, head) = (task / n_head, task % n_head);
         let visible = &visible[element];
         let qkv = shape.element(qkv, element, 3 * d_model);
         let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
-        let Workspace { copies: [copy, ..], totals, .. } = workspace;
-        let k = prepared(k.t(), rule.precision, &mut workspace.keys);
+        let Workspace { weights: memory, keys: of_k, copies: [copy, ..], totals, .. } = &mut workspace;
+        let k = prepared(k.t(), rule.precision, of_k);
         let v = v.copied_to(copy);
         let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
         for block in shape.blocks() {
             let keys = visible.keys(&block, k.column_step());
             let q = q.rows(block.clone());
-            let weights = scores(&mut workspace.weights, shape.scores(), q, &k, &keys, block.len());
+            let weights = scores(memory, shape.scores(), q, &k, &keys, block.len());
             totals.clear();
             for (row, query) in weights.chunks_exact_mut(keys.len()).zip(block.clone()) {
                 let seen = visible.hide(row, query, &keys);
@@ -364,20 +377,21 @@ fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f3
             // The weights are divided by their sum only here: a row of the output is shorter than one of theirs.
             y.scale_rows(totals);
         }
+        WORKSPACE.set(workspace);
     });
     // SAFETY: the heads' blocks cover every number, and their products start from zero, which writes all they cover.
     (unsafe { written(y) }, log_totals)
 }
 
 /// What the backward pass needs besides the input: the output, its gradient, and the softmax's denominators.
-struct Saved<'a> {
-    y: &'a [f32],
-    log_totals: &'a [f32],
-    dy: &'a [f32],
+pub(crate) struct Saved<'a> {
+    pub y: &'a [f32],
+    pub log_totals: &'a [f32],
+    pub dy: &'a [f32],
 }
 
 /// The gradient of `qkv`, `[batch, seq, 3 * d_model]`.
-fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved, shape: Shape) -> Vec<f32> {
+pub(crate) fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved, shape: Shape) -> Vec<f32> {
     let Shape { batch, seq, n_head, d_head, rule } = shape;
     let d_model = shape.d_model();
     let mut gradient = buffer(batch * seq * 3 * d_model);
@@ -391,59 +405,57 @@ fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved, shape: Sh
     let visible: Vec<Visible> = (0..batch)
         .map(|element| Visible::new(shape, segments.map(|segments| shape.element(segments, element, 1))))
         .collect();
-    tasks.into_par_iter().enumerate().with_max_len(1).for_each_init(
-        Workspace::default,
-        |workspace, (task, [mut dq, mut dk, mut dv])| {
-            let (element, head) = (task / n_head, task % n_head);
-            let visible = &visible[element];
-            let qkv = shape.element(qkv, element, 3 * d_model);
-            let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
-            let (y, dy) = (shape.element(saved.y, element, d_model), shape.element(saved.dy, element, d_model));
-            let log_totals = &saved.log_totals[task * seq..(task + 1) * seq];
-            let d_output = shape.head(dy, head, d_model);
-            let Workspace { weights, slopes, keys, values, copies: [of_q, of_k, of_v, of_dy], .. } = workspace;
-            // Rows far apart cost a translation of their address each; they are read many times.
-            let (q, k, v, d_output) =
-                (q.copied_to(of_q), k.copied_to(of_k), v.copied_to(of_v), d_output.copied_to(of_dy));
-            let k_turned = prepared(k.t(), rule.precision, keys);
-            let v_turned = prepared(v.t(), rule.precision, values);
-            let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
-            // Without segments the last block sees every key: coming first, it sets what the others add to.
-            let mut start = Start::Zero;
-            for block in shape.blocks().rev() {
-                let keys = visible.keys(&block, k_turned.column_step());
-                if keys.len() < seq && matches!(start, Start::Zero) {
-                    dk.clear();
-                    dv.clear();
-                    start = Start::Itself;
-                }
-                let (q, d_output) = (q.rows(block.clone()), d_output.rows(block.clone()));
-                let weights = scores(weights, shape.scores(), q, &k_turned, &keys, block.len());
-                let slopes = scores(slopes, shape.scores(), d_output, &v_turned, &keys, block.len());
-                let rows = weights.chunks_exact_mut(keys.len()).zip(slopes.chunks_exact_mut(keys.len()));
-                for ((weights, slopes), query) in rows.zip(block.clone()) {
-                    let seen = visible.hide(weights, query, &keys);
-                    let first = ((head * seq + query) * seq + keys.start) as u32;
-                    if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
-                        vector::drop_in_place(&mut slopes[..seen], first, hash, threshold, scale);
-                    }
-                    let at = query * d_model + head * d_head;
-                    let along = vector::dot(&dy[at..at + d_head], &y[at..at + d_head]);
-                    vector::softmax_backward(weights, slopes, seen, shape.scale(), log_totals[query], along);
-                    if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
-                        vector::drop_in_place(&mut weights[..seen], first, hash, threshold, scale);
-                    }
-                }
-                let queries = block.len();
-                let (weights, slopes) =
-                    (Matrix::new(weights, queries, keys.len()), Matrix::new(slopes, queries, keys.len()));
-                product(&mut dq.rows(block), Start::Zero, slopes, k.rows(keys.clone()), rule.precision);
-                product(&mut dk.rows(keys.clone()), start, slopes.t(), q, rule.precision);
-                product(&mut dv.rows(keys), start, weights.t(), d_output, rule.precision);
+    tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(task, [mut dq, mut dk, mut dv])| {
+        let mut workspace = WORKSPACE.take();
+        let (element, head) = (task / n_head, task % n_head);
+        let visible = &visible[element];
+        let qkv = shape.element(qkv, element, 3 * d_model);
+        let [q, k, v] = [0, 1, 2].map(|part| shape.head(qkv, part * n_head + head, 3 * d_model));
+        let (y, dy) = (shape.element(saved.y, element, d_model), shape.element(saved.dy, element, d_model));
+        let log_totals = &saved.log_totals[task * seq..(task + 1) * seq];
+        let d_output = shape.head(dy, head, d_model);
+        let Workspace { weights, slopes, keys, values, copies: [of_q, of_k, of_v, of_dy], .. } = &mut workspace;
+        // Rows far apart cost a translation of their address each; they are read many times.
+        let (q, k, v, d_output) = (q.copied_to(of_q), k.copied_to(of_k), v.copied_to(of_v), d_output.copied_to(of_dy));
+        let k_turned = prepared(k.t(), rule.precision, keys);
+        let v_turned = prepared(v.t(), rule.precision, values);
+        let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
+        // Without segments the last block sees every key: coming first, it sets what the others add to.
+        let mut start = Start::Zero;
+        for block in shape.blocks().rev() {
+            let keys = visible.keys(&block, k_turned.column_step());
+            if keys.len() < seq && matches!(start, Start::Zero) {
+                dk.clear();
+                dv.clear();
                 start = Start::Itself;
             }
-        },
-    );
+            let (q, d_output) = (q.rows(block.clone()), d_output.rows(block.clone()));
+            let weights = scores(weights, shape.scores(), q, &k_turned, &keys, block.len());
+            let slopes = scores(slopes, shape.scores(), d_output, &v_turned, &keys, block.len());
+            let rows = weights.chunks_exact_mut(keys.len()).zip(slopes.chunks_exact_mut(keys.len()));
+            for ((weights, slopes), query) in rows.zip(block.clone()) {
+                let seen = visible.hide(weights, query, &keys);
+                let first = ((head * seq + query) * seq + keys.start) as u32;
+                if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
+                    vector::drop_in_place(&mut slopes[..seen], first, hash, threshold, scale);
+                }
+                let at = query * d_model + head * d_head;
+                let along = vector::dot(&dy[at..at + d_head], &y[at..at + d_head]);
+                vector::softmax_backward(weights, slopes, seen, shape.scale(), log_totals[query], along);
+                if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
+                    vector::drop_in_place(&mut weights[..seen], first, hash, threshold, scale);
+                }
+            }
+            let queries = block.len();
+            let (weights, slopes) =
+                (Matrix::new(weights, queries, keys.len()), Matrix::new(slopes, queries, keys.len()));
+            product(&mut dq.rows(block), Start::Zero, slopes, k.rows(keys.clone()), rule.precision);
+            product(&mut dk.rows(keys.clone()), start, slopes.t(), q, rule.precision);
+            product(&mut dv.rows(keys), start, weights.t(), d_output, rule.precision);
+            start = Start::Itself;
+        }
+        WORKSPACE.set(workspace);
+    });
     // SAFETY: the blocks cover all of the queries' columns, whose products start from zero; of the keys' and values'
     // the first block either covers all, starting from zero, or they have been cleared.
     unsafe { written(gradient) }

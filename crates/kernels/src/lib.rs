@@ -47,6 +47,8 @@ mod product;
 #[cfg(test)]
 mod reference;
 mod rounding;
+#[allow(unsafe_code)]
+mod sublayer;
 mod support;
 mod threads;
 pub mod tied_head;
@@ -65,6 +67,7 @@ pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;
 pub use precision::Precision;
+pub use sublayer::{NormPlace, Residual, attention_sublayer, feed_forward_sublayer};
 pub use support::{Support, support};
 pub use threads::in_thread_pool;
 pub use tied_head::tied_head;

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    Activation, AttentionOptions, LayerCache, NewPositions, Precision, attention, cached_attention, linear_or_int8,
+    Activation, AttentionOptions, LayerCache, NewPositions, Precision, Residual, attention, attention_sublayer,
+    cached_attention, linear_or_int8,
 };
 
 /// What a [`CausalSelfAttention`] is built from.
@@ -56,11 +57,12 @@ impl CausalSelfAttention {
         self.int8.bytes(&self.c_attn, &self.c_proj)
     }
 
-    /// Attends each position to itself and to earlier ones of its segment.
+    /// What half a block makes of the residual stream: each position attends to itself and to earlier ones of its
+    /// segment.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
-    pub fn forward(&self, x: Tensor<3>, pass: &Pass, site: u32) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, pass: &Pass, site: u32, residual: Residual) -> Tensor<3> {
         let options = AttentionOptions {
             n_head: self.n_head,
             causal: true,
@@ -68,10 +70,15 @@ impl CausalSelfAttention {
             dropout: pass.dropout(self.attn_dropout, site),
             precision: pass.precision,
         };
-        // [batch, seq, 3 * d_model]
-        let qkv = linear_or_int8(&self.c_attn, self.int8.first(), x, Activation::Identity, pass.precision);
-        let y = attention(qkv, options); // [batch, seq, d_model]
-        linear_or_int8(&self.c_proj, self.int8.second(), y, Activation::Identity, pass.precision)
+        if self.int8.is_none() {
+            return attention_sublayer(x, &self.c_attn, &self.c_proj, options, residual);
+        }
+        residual.around(x, |x| {
+            // [batch, seq, 3 * d_model]
+            let qkv = linear_or_int8(&self.c_attn, self.int8.first(), x, Activation::Identity, pass.precision);
+            let y = attention(qkv, options); // [batch, seq, d_model]
+            linear_or_int8(&self.c_proj, self.int8.second(), y, Activation::Identity, pass.precision)
+        })
     }
 
     /// The same, without dropout, for positions that continue what `cache` has seen.

@@ -4,7 +4,7 @@ use crate::int8::Int8Pair;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kernels::{Activation, Precision, linear_or_int8};
+use kernels::{Activation, Precision, Residual, feed_forward_sublayer, linear_or_int8};
 
 /// What a [`FeedForward`] is built from.
 pub struct FeedForwardConfig {
@@ -47,11 +47,18 @@ impl FeedForward {
         self.int8.bytes(&self.c_fc, &self.c_proj)
     }
 
+    /// What half a block makes of the residual stream.
+    ///
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
-    pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
-        // [batch, seq, d_ff]
-        let hidden = linear_or_int8(&self.c_fc, self.int8.first(), x, Activation::GeluTanh, precision);
-        linear_or_int8(&self.c_proj, self.int8.second(), hidden, Activation::Identity, precision)
+    pub fn forward(&self, x: Tensor<3>, precision: Precision, residual: Residual) -> Tensor<3> {
+        if self.int8.is_none() {
+            return feed_forward_sublayer(x, &self.c_fc, &self.c_proj, Activation::GeluTanh, precision, residual);
+        }
+        residual.around(x, |x| {
+            // [batch, seq, d_ff]
+            let hidden = linear_or_int8(&self.c_fc, self.int8.first(), x, Activation::GeluTanh, precision);
+            linear_or_int8(&self.c_proj, self.int8.second(), hidden, Activation::Identity, precision)
+        })
     }
 }

@@ -14,8 +14,9 @@ use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
-    CrossEntropy, LayerCache, NewPositions, Precision, cross_entropy_and_correct, cross_entropy_sum, dropout,
-    embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add, tied_head,
+    CrossEntropy, Dropout, LayerCache, NewPositions, NormPlace, Precision, Residual, cross_entropy_and_correct,
+    cross_entropy_sum, dropout, embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add,
+    tied_head,
 };
 use serde_json::{Value, json};
 
@@ -286,17 +287,21 @@ impl Block {
     fn forward(&self, x: Tensor<3>, pass: &Pass, index: usize) -> Tensor<3> {
         // The embedding's dropout is site 0, then come three a block.
         let site = |i: u32| 3 * index as u32 + i;
-        let norm = |norm, x| layer_norm(norm, self.layer_norm_eps, x);
-        let drop = |i| pass.dropout(self.resid_dropout, site(i));
-        let x = residual_add(x.clone(), self.attn.forward(norm(&self.ln_1, x), pass, site(1)), drop(2));
-        residual_add(x.clone(), self.mlp.forward(norm(&self.ln_2, x), pass.precision), drop(3))
+        let around = |norm, i| self.residual(norm, pass.dropout(self.resid_dropout, site(i)));
+        let x = self.attn.forward(x, pass, site(1), around(&self.ln_1, 2));
+        self.mlp.forward(x, pass.precision, around(&self.ln_2, 3))
     }
 
     /// The same without dropout, for positions that continue what `cache` has seen.
     fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
-        let norm = |norm, x| layer_norm(norm, self.layer_norm_eps, x);
-        let x = residual_add(x.clone(), self.attn.forward_cached(norm(&self.ln_1, x), positions, cache), None);
-        residual_add(x.clone(), self.mlp.forward(norm(&self.ln_2, x), Precision::F32), None)
+        let attend = |x| self.attn.forward_cached(x, positions, cache);
+        let x = self.residual(&self.ln_1, None).around(x, attend);
+        self.mlp.forward(x, Precision::F32, self.residual(&self.ln_2, None))
+    }
+
+    /// What stands around each half.
+    fn residual<'a>(&self, norm: &'a LayerNorm, dropout: Option<Dropout>) -> Residual<'a> {
+        Residual { norm, epsilon: self.layer_norm_eps, place: NormPlace::Before, dropout }
     }
 }
 

@@ -14,6 +14,10 @@ impl Int8Pair {
         Self(Some(Arc::new([Int8Linear::new(first), Int8Linear::new(second)])))
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn first(&self) -> Option<&Int8Linear> {
         self.0.as_ref().map(|pair| &pair[0])
     }

@@ -57,6 +57,11 @@ impl<'a> Matrix<'a> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
+    /// Rows and columns.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
@@ -378,13 +383,13 @@ impl<'a> Side<'a> {
 }
 
 thread_local! {
-    /// Memory that products pack into. Taken while in use: another product may start on the same thread while this
-    /// one waits, and then finds none.
-    static SCRATCH: Cell<[Vec<MaybeUninit<f32>>; 3]> = const { Cell::new([Vec::new(), Vec::new(), Vec::new()]) };
+    /// Memory that products pack into (0 to 2) and that holds what is in between (3, 4). Taken while in use: another
+    /// product may start on the same thread while this one waits, and then finds none.
+    static SCRATCH: Cell<[Vec<MaybeUninit<f32>>; 5]> = const { Cell::new([const { Vec::new() }; 5]) };
 }
 
-/// Calls `body` with memory for `len` numbers, aligned to a cache line; `which` of the thread's three pieces.
-fn with_scratch<R>(which: usize, len: usize, body: impl FnOnce(&mut [MaybeUninit<f32>]) -> R) -> R {
+/// Calls `body` with memory for `len` numbers, aligned to a cache line; `which` of the thread's pieces.
+pub(crate) fn with_scratch<R>(which: usize, len: usize, body: impl FnOnce(&mut [MaybeUninit<f32>]) -> R) -> R {
     if len == 0 {
         return body(&mut []);
     }
@@ -598,8 +603,48 @@ impl Shared<'_> {
 
 /// Calls `body` with the right operand of many products, ready for every thread.
 pub(crate) fn shared<R>(b: Matrix, precision: Precision, body: impl FnOnce(Shared) -> R) -> R {
+    all_shared([b], precision, |[b]| body(b))
+}
+
+/// The same with several of them.
+pub(crate) fn all_shared<R, const N: usize>(
+    operands: [Matrix; N],
+    precision: Precision,
+    body: impl FnOnce([Shared; N]) -> R,
+) -> R {
     let tier = Tier::of(precision);
-    with_shared(tier, Role::Right, Side::of(tier, Role::Right, b.t()), |side| body(Shared { tier, side }))
+    let sides = operands.map(|b| Side::of(tier, Role::Right, b.t()));
+    with_all_shared(tier, Role::Right, sides, |sides| body(sides.map(|side| Shared { tier, side })))
+}
+
+/// `a b` of several pairs in fresh memory, shared out between threads together; none for a pair that is not wanted.
+pub(crate) fn new_products<const N: usize>(
+    pairs: [Option<(Matrix, Matrix)>; N],
+    precision: Precision,
+) -> [Option<Vec<f32>>; N] {
+    let mut values = pairs.map(|pair| buffer(pair.map_or(0, |(a, b)| a.rows * b.cols)));
+    let empty = Matrix::new(&[], 0, 0);
+    all_shared(pairs.map(|pair| pair.map_or(empty, |(_, b)| b)), precision, |shared| {
+        let mut tasks = Vec::new();
+        for ((values, pair), right) in values.iter_mut().zip(pairs).zip(shared) {
+            let Some((a, b)) = pair else { continue };
+            let height = piece(a.rows);
+            let pieces = row_pieces(MatrixMut::uninit(values, a.rows, b.cols), height);
+            tasks.extend(pieces.into_iter().enumerate().map(|(i, dst)| {
+                let rows = i * height..i * height + dst.rows;
+                (dst, a.rows(rows), right)
+            }));
+        }
+        tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, right)| {
+            right.product(&mut dst, Start::Zero, a);
+        });
+    });
+    let mut index = 0;
+    values.map(|values| {
+        index += 1;
+        // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
+        pairs[index - 1].map(|_| unsafe { written(values) })
+    })
 }
 
 /// The right operand of many products on the calling thread, packed into `memory` if it must be packed.
@@ -678,27 +723,50 @@ fn row_pieces(dst: MatrixMut, height: usize) -> Vec<MatrixMut> {
 
 /// Calls `body` with the operand ready to be read by every thread: packed, if it cannot be read in place.
 fn with_shared<R>(tier: &'static Tier, role: Role, side: Side, body: impl FnOnce(Side) -> R) -> R {
-    let Side::Packing(operand) = side else { return body(side) };
-    let layout = Layout::new(tier, role, operand);
-    with_scratch(2, layout.len(), |memory| {
+    with_all_shared(tier, role, [side], |[side]| body(side))
+}
+
+/// The same with several operands, all packed at once.
+fn with_all_shared<R, const N: usize>(
+    tier: &'static Tier,
+    role: Role,
+    sides: [Side; N],
+    body: impl FnOnce([Side; N]) -> R,
+) -> R {
+    let layouts = sides.map(|side| match side {
+        Side::Packing(operand) => Some((Layout::new(tier, role, operand), operand)),
+        _ => None,
+    });
+    let len = layouts.iter().flatten().map(|(layout, _)| layout.len()).sum();
+    with_scratch(2, len, |memory| {
         let mut panels = Vec::new();
         let mut rest = &mut *memory;
-        for block in layout.blocks() {
-            let together = if layout.packs_pairs() { 2 } else { 1 };
-            for panel in (0..layout.panels()).step_by(together) {
-                let of_task = panel..(panel + together).min(layout.panels());
-                let size = of_task.clone().map(|panel| layout.width(panel) * block.len()).sum();
-                let (packed, others) = rest.split_at_mut(size);
-                panels.push((block.clone(), of_task, packed));
-                rest = others;
+        for (layout, operand) in layouts.into_iter().flatten() {
+            for block in layout.blocks() {
+                let together = if layout.packs_pairs() { 2 } else { 1 };
+                for panel in (0..layout.panels()).step_by(together) {
+                    let of_task = panel..(panel + together).min(layout.panels());
+                    let size = of_task.clone().map(|panel| layout.width(panel) * block.len()).sum();
+                    let (packed, others) = rest.split_at_mut(size);
+                    panels.push((layout, operand, block.clone(), of_task, packed));
+                    rest = others;
+                }
             }
         }
-        panels.into_par_iter().with_min_len(2).for_each(|(block, panels, packed)| {
+        panels.into_par_iter().with_min_len(2).for_each(|(layout, operand, block, panels, packed)| {
             pack_panels(layout, operand, &block, panels, packed);
         });
         // SAFETY: the panels cover all of the memory, and each was written whole (see `Pack`).
-        let packed = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<f32>(), memory.len()) };
-        body(Side::Packed { layout, packed, panel: 0, count: layout.count })
+        let mut packed = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<f32>(), memory.len()) };
+        let mut sides = sides;
+        for (side, layout) in sides.iter_mut().zip(layouts) {
+            if let Some((layout, _)) = layout {
+                let (of_side, others) = packed.split_at(layout.len());
+                *side = Side::Packed { layout, packed: of_side, panel: 0, count: layout.count };
+                packed = others;
+            }
+        }
+        body(sides)
     })
 }
 
