@@ -6,7 +6,7 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, config, devices, eval, export, generate, tokenizer, train};
+use commands::{bench, config, devices, eval, export, generate, sweep, tokenizer, train};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -21,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Train a model as a config file says.
     Train(train::Arguments),
+    /// Train a config with many settings, and compare them by their evaluations.
+    Sweep(sweep::Arguments),
     /// Measure a checkpoint's loss, perplexity and accuracy on a text.
     Eval(eval::Arguments),
     /// Continue a prompt.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Sweep(arguments) => sweep::run(arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),

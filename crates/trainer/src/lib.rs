@@ -19,6 +19,7 @@ mod plan;
 mod readings;
 mod resume;
 pub mod schedule;
+pub mod search;
 mod trainer;
 
 pub use error::Error;

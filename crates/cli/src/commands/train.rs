@@ -91,7 +91,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// The first SIGINT or SIGTERM is stored, for the loop to end its step and save; a second ends the process at once.
-fn watch_signals() -> Result<Arc<AtomicUsize>, Failure> {
+pub fn watch_signals() -> Result<Arc<AtomicUsize>, Failure> {
     let stop = Arc::new(AtomicUsize::new(0));
     let again = Arc::new(AtomicBool::new(false));
     let register = |signal: i32| -> io::Result<()> {

@@ -269,3 +269,32 @@ fn bench_times_every_task_and_gives_every_figure() {
         }
     }
 }
+
+#[test]
+fn a_sweep_sorts_its_trials_by_validation_and_goes_on_where_it_stopped() {
+    let run = Run::new();
+    let sweep = |more: &[&str]| {
+        let grid = ["--grid", "optimizer.adamw.lr=1e-5,1e-2", "--random", "train.seed=1..9", "--draws", "1"];
+        let set = ["--set", "train.max_steps=20", "--set", "train.eval_every=10"];
+        run.firebox(&[&["sweep", "run.toml", "--json"], &grid[..], &set[..], more].concat())
+    };
+    let first = sweep(&[]);
+    let table = first.json();
+    let trials = table["trials"].as_array().expect("a list");
+    assert_eq!(trials.len(), 2, "{table:#}");
+    let losses: Vec<f64> = trials.iter().filter_map(|trial| trial["metrics"]["loss"].as_f64()).collect();
+    assert!(losses.len() == 2 && losses[0] < losses[1], "{table:#}");
+    // Twenty steps of the larger rate learn more.
+    assert_eq!(trials[0]["set"]["optimizer.adamw.lr"], "1e-2");
+    assert!(first.stderr.contains("trial 2 of 2"));
+    // A trial that lost its result goes on from its last checkpoint; the other is not trained again.
+    let dir = trials[0]["dir"].as_str().expect("a path");
+    std::fs::remove_file(run.path(dir).join("result.json")).expect("there");
+    let again = sweep(&[]);
+    assert_eq!(again.json()["trials"][0]["metrics"], trials[0]["metrics"]);
+    assert_eq!(again.stderr.matches("trial ").count(), 1, "{}", again.stderr);
+    let other = sweep(&["--seed", "1"]);
+    assert!(other.code == Some(2) && other.stderr.contains("holds another sweep"), "{}", other.stderr);
+    assert_eq!(run.firebox(&["sweep", "run.toml", "--grid", "optimizer.adamw.lrr=1"]).code, Some(2));
+    assert_eq!(run.firebox(&["sweep", "run.toml"]).code, Some(2));
+}
