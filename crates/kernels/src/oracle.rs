@@ -29,6 +29,12 @@ pub(crate) fn random(shape: &[usize], seed: u64) -> Values {
     Values { shape: shape.to_vec(), values }
 }
 
+/// So that sums of `terms` stay in the range where nothing saturates.
+pub(crate) fn scaled(mut of: Values, terms: usize) -> Values {
+    of.values.iter_mut().for_each(|value| *value /= (terms as f32).sqrt());
+    of
+}
+
 pub(crate) fn devices() -> [Device; 2] {
     [Device::flex(), Device::ndarray()]
 }

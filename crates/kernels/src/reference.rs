@@ -1,12 +1,30 @@
 //! The operations once more in plain loops of f64, as their definitions read: what values and, by finite differences,
 //! gradients are compared with.
 
-use crate::oracle::{Values, assert_near, devices, random, run};
-use crate::{Activation, AttentionOptions, CrossEntropy, Dropout, DropoutKey, Precision};
-use burn::tensor::{Int, Tensor, TensorData};
+use crate::cube;
+use crate::oracle::{Values, assert_near, random, run, scaled};
+use crate::{Activation, AttentionOptions, CrossEntropy, Dropout, DropoutKey, NormPlace, Precision, Residual};
+use burn::module::{Param, ParamId};
+use burn::nn::{LayerNormConfig, Linear};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// An operation on flat inputs.
 type Reference<'a> = dyn Fn(&[Vec<f64>]) -> Vec<f64> + 'a;
+
+/// Both CPU backends, and a GPU where there is one.
+fn devices() -> Vec<Device> {
+    crate::oracle::devices().into_iter().chain(cube::tests::device()).collect()
+}
+
+/// A parameter that passes its gradient on: `Param::from_tensor` would make a leaf of it.
+pub(crate) fn parameter<const D: usize>(value: Tensor<D>) -> Param<Tensor<D>> {
+    Param::initialized(ParamId::new(), value)
+}
+
+/// A layer of these parameters.
+pub(crate) fn layer(weight: Tensor<2>, bias: Tensor<1>) -> Linear {
+    Linear { weight: parameter(weight), bias: Some(parameter(bias)) }
+}
 
 /// Numbers of an input whose slope is taken: spread over it, not all of a large one.
 const SLOPES: usize = 24;
@@ -87,7 +105,7 @@ fn linear_equals_plain_loops_in_f64() {
             for (precision, tolerance) in PRECISIONS {
                 let own = move |x: &[Tensor<1>], of: &[Values]| {
                     let (a, w, b) = (of[0].view::<2>(x, 0), of[1].view::<2>(x, 1), of[2].view::<1>(x, 2));
-                    crate::linear::apply(a, w, b, activation, precision).reshape([-1])
+                    crate::linear(&layer(w, b), a, activation, precision).reshape([-1])
                 };
                 let what = format!("case {case}: {activation:?} {precision:?} of {m} {k} {n}");
                 // A single product of rounded numbers is off by what rounding two numbers is; sums average it out.
@@ -203,7 +221,9 @@ fn layer_norm_equals_plain_loops_in_f64() {
         let inputs = [random(&[rows, width], 5), random(&[width], 6), random(&[width], 7)];
         let own = |x: &[Tensor<1>], of: &[Values]| {
             let (a, gamma, beta) = (of[0].view::<2>(x, 0), of[1].view::<1>(x, 1), of[2].view::<1>(x, 2));
-            crate::layer_norm::apply(a, gamma, beta, 1e-3).reshape([-1])
+            let mut norm = LayerNormConfig::new(width).with_epsilon(1e-3).init(&a.device());
+            (norm.gamma, norm.beta) = (parameter(gamma), Some(parameter(beta)));
+            crate::layer_norm(&norm, 1e-3, a).reshape([-1])
         };
         assert_equals(&format!("case {case}: {rows} {width}"), 1e-5, &inputs, own, &|x| {
             layer_norm(&x[0], &x[1], &x[2], 1e-3)
@@ -302,5 +322,72 @@ fn adamw_equals_plain_loops_in_f64() {
             let updated: Vec<f32> = updated.into_data().try_into_vec().expect("f32");
             assert_near(&format!("{length} on {device:?}"), 1e-6, &updated, &expected);
         }
+    }
+}
+
+#[test]
+fn sublayers_equal_plain_loops_in_f64() {
+    let mut sizes = Sizes(6);
+    for case in 0..8 {
+        let [seq, n_head, d_head, d_ff] = [7, 2, 7, 17].map(|most| sizes.next(most));
+        let (batch, d) = (2, n_head * d_head);
+        let place = [NormPlace::Before, NormPlace::After][case % 2];
+        let key = DropoutKey { seed: 1, step: 2, site: 3, first_row: 4 };
+        let dropout = Dropout { probability: 0.3, key };
+        let factors = crate::dropout::mask_values(&[batch, seq, d], dropout);
+        // `f` between its normalization and its sum with the input.
+        let around = |x: &[Vec<f64>], f: &dyn Fn(&[f64]) -> Vec<f64>| -> Vec<f64> {
+            let norm = |values: &[f64]| layer_norm(values, &x[1], &x[2], 1e-3);
+            let sum = |y: Vec<f64>| -> Vec<f64> {
+                x[0].iter().zip(y).zip(&factors).map(|((x, y), factor)| x + y * *factor as f64).collect()
+            };
+            match place {
+                NormPlace::Before => sum(f(&norm(&x[0]))),
+                NormPlace::After => norm(&sum(f(&x[0]))),
+            }
+        };
+        let inputs = |inner: usize, back: usize| {
+            let x = [random(&[batch, seq, d], 1), random(&[d], 2), random(&[d], 3)];
+            let first = [scaled(random(&[d, inner], 4), d), random(&[inner], 5)];
+            x.into_iter()
+                .chain(first)
+                .chain([scaled(random(&[back, d], 6), back), random(&[d], 7)])
+                .collect::<Vec<Values>>()
+        };
+        // What an operation gets of the inputs.
+        let built = |x: &[Tensor<1>], of: &[Values]| {
+            let vector = |i: usize| of[i].view::<1>(x, i);
+            let mut norm = LayerNormConfig::new(d).with_epsilon(1e-3).init(&x[0].device());
+            (norm.gamma, norm.beta) = (parameter(vector(1)), Some(parameter(vector(2))));
+            let layers = [3, 5].map(|i| layer(of[i].view::<2>(x, i), vector(i + 1)));
+            (of[0].view::<3>(x, 0), norm, layers)
+        };
+        // In half precision the separate operations are compared with, which are held to this one by one.
+        let precision = Precision::F32;
+        let what = format!("case {case}: {seq} {n_head} {d_head} {d_ff} {place:?}");
+        let activation = [Activation::GeluTanh, Activation::GeluErf][case / 2 % 2];
+        let own = |x: &[Tensor<1>], of: &[Values]| {
+            let (x, norm, [up, down]) = built(x, of);
+            let residual = Residual { norm: &norm, epsilon: 1e-3, place, dropout: Some(dropout) };
+            crate::feed_forward_sublayer(x, &up, &down, activation, precision, residual).reshape([-1])
+        };
+        assert_equals(&what, 1e-5, &inputs(d_ff, d_ff), own, &|x| {
+            around(x, &|n| linear(&linear(n, &x[3], &x[4], activation), &x[5], &x[6], Activation::Identity))
+        });
+        let own = |x: &[Tensor<1>], of: &[Values]| {
+            let (x, norm, [qkv, proj]) = built(x, of);
+            let residual = Residual { norm: &norm, epsilon: 1e-3, place, dropout: Some(dropout) };
+            let options = AttentionOptions { precision, ..AttentionOptions::causal(n_head) };
+            crate::attention_sublayer(x, &qkv, &proj, options, residual).reshape([-1])
+        };
+        let confined =
+            Confined { causal: true, segments: vec![1; batch * seq], factors: vec![1.0; batch * n_head * seq * seq] };
+        assert_equals(&what, 1e-5, &inputs(3 * d, d), own, &|x| {
+            around(x, &|n| {
+                let qkv = linear(n, &x[3], &x[4], Activation::Identity);
+                let y = attention(&qkv, [batch, seq, n_head, d_head], &confined);
+                linear(&y, &x[5], &x[6], Activation::Identity)
+            })
+        });
     }
 }

@@ -11,7 +11,7 @@ mod cross_entropy;
 mod dropout;
 mod reduce;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 
 pub(crate) use adamw::{adamw, sum_of_squares};

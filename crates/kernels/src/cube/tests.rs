@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::MemoryScope;
 const KEY: DropoutKey = DropoutKey { seed: 5, step: 6, site: 7, first_row: 8 };
 
 /// A device with kernels of this module.
-fn device() -> Option<Device> {
+pub(crate) fn device() -> Option<Device> {
     if !Device::enumerate(DeviceType::Wgpu).is_empty() {
         return Some(Device::wgpu(DeviceKind::DefaultDevice));
     }

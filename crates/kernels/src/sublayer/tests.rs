@@ -1,7 +1,7 @@
 use super::*;
-use crate::oracle::{Values, assert_agree_within, assert_same_bits, assert_spreads_nan, random};
+use crate::oracle::{Values, assert_agree_within, assert_same_bits, assert_spreads_nan, random, scaled};
+use crate::reference::{layer, parameter};
 use crate::{Activation, AttentionOptions, DropoutKey, attention, linear};
-use burn::module::{Param, ParamId};
 use burn::tensor::{Int, TensorData};
 
 const EPSILON: f64 = 1e-3;
@@ -22,12 +22,6 @@ fn inputs([batch, seq, n_head, d_head, inner]: [usize; 5]) -> Vec<Values> {
     ]
 }
 
-/// So that sums of `terms` stay in the range where nothing saturates.
-fn scaled(mut of: Values, terms: usize) -> Values {
-    of.values.iter_mut().for_each(|value| *value /= (terms as f32).sqrt());
-    of
-}
-
 /// The layers that the inputs are the parameters of.
 struct Built {
     x: Tensor<3>,
@@ -36,16 +30,12 @@ struct Built {
 }
 
 fn built(x: &[Tensor<1>], of: &[Values]) -> Built {
-    // Not `from_tensor`, which would make leaves of them.
-    let param = |i: usize| Param::initialized(ParamId::new(), of[i].view::<1>(x, i));
-    let layer = |i: usize| {
-        let weight = Param::initialized(ParamId::new(), of[i].view::<2>(x, i));
-        Linear { weight, bias: Some(param(i + 1)) }
-    };
+    let vector = |i: usize| of[i].view::<1>(x, i);
+    let layer = |i: usize| layer(of[i].view::<2>(x, i), vector(i + 1));
     let d = of[1].values.len();
     let device = x[0].device();
     let mut norm = burn::nn::LayerNormConfig::new(d).with_epsilon(EPSILON).init(&device);
-    (norm.gamma, norm.beta) = (param(1), Some(param(2)));
+    (norm.gamma, norm.beta) = (parameter(vector(1)), Some(parameter(vector(2))));
     Built { x: of[0].view(x, 0), norm, layers: [layer(3), layer(5)] }
 }
 
