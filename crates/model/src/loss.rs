@@ -1,6 +1,6 @@
 //! Losses of logits that fit in memory, as sums: each row times its weight, to be divided once for a whole step.
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Int, Tensor};
 
 /// The summed cross-entropy of `targets`, each row times its weight.
@@ -23,8 +23,8 @@ pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Te
 /// Source: PyTorch's `BCEWithLogitsLoss`, whose mean over everything it is where the weights sum to one.
 pub fn binary_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
     let [rows, _] = logits.dims();
-    // -log sigmoid(x) for a label that holds, -log sigmoid(-x) for another; nothing overflows.
-    let of_labels = logits.clone().clamp_min(0.0) - logits.clone() * targets + (-logits.abs()).exp().log1p();
+    // -log sigmoid(x) for a label that holds, and -log sigmoid(-x), which is larger by x, for another.
+    let of_labels = (targets.neg() + 1.0) * logits.clone() - log_sigmoid(logits);
     (of_labels.mean_dim(1).reshape([rows]) * weights).sum()
 }
 
@@ -36,4 +36,26 @@ pub fn squared_error_sum(values: Tensor<2>, targets: Tensor<2>, weights: Tensor<
     let [rows, _] = values.dims();
     let difference = values - targets;
     ((difference.clone() * difference).mean_dim(1).reshape([rows]) * weights).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    #[test]
+    fn the_slope_of_a_label_is_its_probability_less_its_target_also_far_out() {
+        let device = Device::flex().autodiff();
+        let x = [-200.0f32, -3.0, 0.0, 0.5, 4.0, 200.0];
+        for target in [0.0f32, 1.0] {
+            let logits = Tensor::<2>::from_data(TensorData::new(x.to_vec(), [1, 6]), &device).require_grad();
+            let targets = Tensor::full([1, 6], target, &device);
+            let loss = binary_cross_entropy_sum(logits.clone(), targets, Tensor::full([1], 12.0, &device));
+            let gradient = logits.grad(&loss.backward()).expect("a gradient");
+            for (x, slope) in x.iter().zip(crate::weights::to_host(gradient.reshape([6]))) {
+                let expected = 2.0 * (1.0 / (1.0 + (-x).exp()) - target);
+                assert!((slope - expected).abs() < 1e-5, "at {x}, target {target}: {slope} instead of {expected}");
+            }
+        }
+    }
 }
