@@ -84,7 +84,7 @@ def logits_of(model, ids):
         return model(ids).logits
 
 
-def adamw_losses(model, ids):
+def adamw_losses(model, loss_of):
     """The loss before each of the AdamW steps: decay on matrices only, clipping by the global norm."""
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(
@@ -98,7 +98,7 @@ def adamw_losses(model, ids):
     )
     losses, norms = [], []
     for _ in range(ADAMW["steps"]):
-        loss = shifted_loss(model(ids).logits, ids)
+        loss = loss_of(model)
         optimizer.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, ADAMW["max_grad_norm"]).item())
@@ -133,7 +133,8 @@ def golden(directory):
     loss.backward()
     grads = {name: p.grad.clone() for name, p in model.named_parameters()}
     logits = logits.detach()
-    losses, norms = adamw_losses(double_copy(directory), ids)
+    loss_of = lambda model: shifted_loss(model(ids).logits, ids)
+    losses, norms = adamw_losses(double_copy(directory), loss_of)
     erf = logits_of(double_copy(directory, activation_function="gelu"), ids)
 
     # What a wrong implementation would give must lie well outside the test's tolerance of 1e-4.
@@ -148,7 +149,7 @@ def golden(directory):
     assert "lm_head.weight" not in grads, "the head is tied to transformer.wte.weight"
     single = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32)
     rounding = (logits_of(single, ids).double() - logits).abs().max().item()
-    single_losses, _ = adamw_losses(single, ids)
+    single_losses, _ = adamw_losses(single, loss_of)
     drift = max(abs(a - b) for a, b in zip(single_losses, losses))
     assert rounding < 3e-5 and drift < 1e-4, (rounding, drift)
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use data::Tokenizer;
+use model::bert::{Bert, BertConfig};
+use model::gpt::ConfigError;
 use model::{Gpt, GptConfig, LoadReport, Tensors};
 use serde_json::{Value, json};
 
@@ -32,12 +34,25 @@ pub struct Pretrained {
 /// # Errors
 /// A directory that does not verify, or files that are missing, damaged or of another family.
 pub fn read_gpt(dir: &Path) -> Result<(GptConfig, Tensors), Error> {
+    read(dir, GptConfig::from_hf)
+}
+
+/// The same of the `bert` family. [`model::weights::load`] takes the tensors into a whole model,
+/// [`model::weights::load_body`] into one whose head may be new.
+///
+/// # Errors
+/// As [`read_gpt`].
+pub fn read_bert(dir: &Path) -> Result<(BertConfig, Tensors), Error> {
+    read(dir, BertConfig::from_hf)
+}
+
+fn read<C>(dir: &Path, from_hf: impl Fn(&Value) -> Result<C, ConfigError>) -> Result<(C, Tensors), Error> {
     verify(dir)?;
     let path = dir.join("config.json");
     let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, error))?;
     let value: Value =
         serde_json::from_slice(&bytes).map_err(|error| Error::malformed(dir, format!("config.json: {error}")))?;
-    let config = GptConfig::from_hf(&value).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    let config = from_hf(&value).map_err(|error| Error::malformed(dir, error.to_string()))?;
     let (tensors, skipped) = open_model(dir)?.tensors()?;
     if !skipped.is_empty() {
         tracing::debug!("tensors that are not weights: {}", skipped.join(", "));
@@ -77,8 +92,16 @@ pub fn gpt_files(model: &Gpt, config: &GptConfig, tokenizer: &Tokenizer) -> Cont
         tokenizer.files(config.max_seq_len).into_iter().map(|(name, bytes)| (name, File::Bytes(bytes))).collect();
     contents.insert("config.json".into(), json_file(&config.to_hf(end)));
     contents.insert("generation_config.json".into(), json_file(&generation));
-    contents.insert("model.safetensors".into(), File::on_device(model::weights::parameters(model)));
+    contents.insert("model.safetensors".into(), File::on_device(model::weights::stored(model)));
     contents
+}
+
+/// Shape and weights of a BERT as HuggingFace's files; the tokenizer's stand beside them.
+pub fn bert_files(model: &Bert, config: &BertConfig, pad: Option<u32>) -> Contents {
+    Contents::from([
+        ("config.json".into(), json_file(&config.to_hf(pad))),
+        ("model.safetensors".into(), File::on_device(model::weights::stored(model))),
+    ])
 }
 
 fn json_file(value: &Value) -> File {

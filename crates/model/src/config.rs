@@ -115,6 +115,63 @@ impl GptSettings {
     }
 }
 
+/// A BERT. The defaults are BERT base (110M parameters).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BertSettings {
+    /// Number of layers. Default: `12`.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_layer: Option<usize>,
+    /// Attention heads of each layer; must divide `d_model`. Default: `12`.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_head: Option<usize>,
+    /// Width: features of each position between layers. Default: `768`.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_model: Option<usize>,
+    /// Width of the feed-forward part's hidden layer. Default: `4 * d_model`.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_ff: Option<usize>,
+    /// The most tokens the model sees at once. Default: `512`.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seq_len: Option<usize>,
+    /// Rows of the word embedding, in tokens. More than the tokenizer has is padding; fewer is an error.
+    /// Default: the tokenizer's.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// Kinds of token: sentence A and B. Default: `2`.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_vocab_size: Option<usize>,
+    /// Probability of dropping a value in training; stands for each of the three below that is not given.
+    /// Default: `0.1`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Dropout after the embeddings and of what attention and the feed-forward part add, a probability.
+    /// Default: `dropout`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_dropout: Option<f64>,
+    /// Dropout of the attention weights, a probability. Default: `dropout`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attn_dropout: Option<f64>,
+    /// Dropout before a classifier, a probability. Default: `dropout`, or else `hidden_dropout`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier_dropout: Option<f64>,
+    /// Added to the variance in each layer norm, so that it never divides by zero. Default: `1e-12`.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_norm_eps: Option<f64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

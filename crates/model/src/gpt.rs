@@ -9,7 +9,7 @@ use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::int8::Int8Head;
 use crate::kv_cache::KvCache;
 use crate::pass::Pass;
-use crate::weights::{self, Initial};
+use crate::weights::{self, Family, Found, Initial, Tensors};
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -19,6 +19,8 @@ use kernels::{
     tied_head,
 };
 use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// The shape of a GPT-2 and its dropouts.
 #[derive(Clone, Debug, PartialEq)]
@@ -316,6 +318,30 @@ pub struct Gpt {
     embd_dropout: f64,
     #[module(skip)]
     int8_head: Int8Head,
+}
+
+/// What the language-model classes of `transformers` put before the names of a base model.
+const PREFIX: &str = "transformer.";
+
+/// The linear layers of GPT-2 are `Conv1D`, stored `[in, out]` as Burn's are: nothing is transposed.
+impl Family for Gpt {
+    fn name(path: &str) -> String {
+        format!("{PREFIX}{path}")
+    }
+
+    /// Names may lack the prefix, as base models' do; older files carry the causal mask as a buffer.
+    fn parameters_of(tensors: &Tensors) -> BTreeMap<String, Found<'_>> {
+        let is_mask = |name: &str| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+        let full = |name: &str| match name.starts_with(PREFIX) || name == "lm_head.weight" {
+            true => name.to_string(),
+            false => Self::name(name),
+        };
+        tensors
+            .iter()
+            .filter(|(name, _)| !is_mask(name))
+            .map(|(name, tensor)| (full(name), Found { names: vec![name], tensor: Cow::Borrowed(tensor) }))
+            .collect()
+    }
 }
 
 impl Gpt {

@@ -1,14 +1,15 @@
 //! Parameters by name: to and from HuggingFace's names, initialization, gradients.
 //!
-//! A model's fields are named as HuggingFace names them, so that a parameter's path is its name: only LayerNorm's
-//! `gamma` and `beta` are renamed, and the `transformer.` prefix of the language-model classes is put in front.
-//! GPT-2's linear layers are `Conv1D` there, stored `[in, out]` as Burn's are: nothing is transposed.
+//! A parameter's name is HuggingFace's, made from its path in the model by its [`Family`]; LayerNorm's `gamma` and
+//! `beta` are renamed for all of them. Where a family stores a parameter in another layout than it computes with, the
+//! family converts between the two: everything but the files, the optimizer's state too, knows the model's alone.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A tensor in host memory, row-major.
@@ -50,14 +51,40 @@ pub enum Initial {
     Normal(f64),
 }
 
-const PREFIX: &str = "transformer.";
+/// A family of models: how its parameters are named and stored.
+pub trait Family: Module {
+    /// The name of the parameter at this path of fields.
+    fn name(path: &str) -> String;
+
+    /// The tensors that a file holds for a parameter: itself, unless the family stores it otherwise.
+    fn stored(parameter: Flat) -> Vec<Flat> {
+        vec![parameter]
+    }
+
+    /// The parameters that a file's tensors hold, by the model's names; no buffers.
+    fn parameters_of(tensors: &Tensors) -> BTreeMap<String, Found<'_>>;
+
+    /// Whether a parameter may start fresh where a pre-trained model lacks it.
+    fn is_head(_name: &str) -> bool {
+        false
+    }
+}
+
+/// A parameter in a file.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    /// The tensors that it was read from.
+    pub names: Vec<&'a str>,
+    /// Its value in the model's layout.
+    pub tensor: Cow<'a, HostTensor>,
+}
 
 /// The path of the module being visited, and the parameter's HuggingFace name in it.
 #[derive(Default)]
 struct Path(Vec<String>);
 
 impl Path {
-    fn name(&self) -> String {
+    fn name<M: Family>(&self) -> String {
         let mut parts = self.0.clone();
         if let Some(last) = parts.last_mut() {
             match last.as_str() {
@@ -66,12 +93,13 @@ impl Path {
                 _ => {}
             }
         }
-        format!("{PREFIX}{}", parts.join("."))
+        M::name(&parts.join("."))
     }
 }
 
 struct Visit<F> {
     path: Path,
+    name: fn(&Path) -> String,
     each: F,
 }
 
@@ -90,12 +118,12 @@ impl<F: EachParameter> ModuleVisitor for Visit<F> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.each.each(self.path.name(), param);
+        self.each.each((self.name)(&self.path), param);
     }
 }
 
-fn visit<M: Module, E: EachParameter>(model: &M, each: E) -> E {
-    let mut visitor = Visit { path: Path::default(), each };
+fn visit<M: Family, E: EachParameter>(model: &M, each: E) -> E {
+    let mut visitor = Visit { path: Path::default(), name: Path::name::<M>, each };
     model.visit(&mut visitor);
     visitor.each
 }
@@ -117,7 +145,7 @@ fn flatten<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
 }
 
 /// Every parameter's value, in the model's order.
-pub fn parameters<M: Module>(model: &M) -> Vec<Flat> {
+pub fn parameters<M: Family>(model: &M) -> Vec<Flat> {
     struct Values(Vec<Flat>);
     impl EachParameter for Values {
         fn each<const D: usize>(&mut self, name: String, param: &Param<Tensor<D>>) {
@@ -129,7 +157,7 @@ pub fn parameters<M: Module>(model: &M) -> Vec<Flat> {
 }
 
 /// Every parameter's gradient, in the model's order; a parameter that took no part in the loss is left out.
-pub fn gradients<M: Module>(model: &M, gradients: &mut Gradients) -> Vec<Flat> {
+pub fn gradients<M: Family>(model: &M, gradients: &mut Gradients) -> Vec<Flat> {
     struct Taken<'a>(Vec<Flat>, &'a mut Gradients);
     impl EachParameter for Taken<'_> {
         fn each<const D: usize>(&mut self, name: String, param: &Param<Tensor<D>>) {
@@ -142,7 +170,7 @@ pub fn gradients<M: Module>(model: &M, gradients: &mut Gradients) -> Vec<Flat> {
 }
 
 /// Every parameter's name and shape, without touching its value.
-pub fn shapes<M: Module>(model: &M) -> Vec<(String, Vec<usize>)> {
+pub fn shapes<M: Family>(model: &M) -> Vec<(String, Vec<usize>)> {
     struct Shapes(Vec<(String, Vec<usize>)>);
     impl EachParameter for Shapes {
         fn each<const D: usize>(&mut self, name: String, param: &Param<Tensor<D>>) {
@@ -153,7 +181,7 @@ pub fn shapes<M: Module>(model: &M) -> Vec<(String, Vec<usize>)> {
 }
 
 /// Reads every parameter back to the host.
-pub fn export<M: Module>(model: &M) -> Tensors {
+pub fn export<M: Family>(model: &M) -> Tensors {
     parameters(model)
         .into_iter()
         .map(|flat| (flat.name, HostTensor { shape: flat.shape, values: to_host(flat.values) }))
@@ -167,6 +195,7 @@ pub fn to_host(values: Tensor<1>) -> Vec<f32> {
 
 struct Map<F> {
     path: Path,
+    name: fn(&Path) -> String,
     value_of: F,
 }
 
@@ -194,7 +223,7 @@ where
             taken = Some((id, mapper));
             flatten(value.inner())
         };
-        let new = (self.value_of)(&self.path.name(), &shape, &mut current, &device.clone().inner());
+        let new = (self.value_of)(&(self.name)(&self.path), &shape, &mut current, &device.clone().inner());
         let Some(new) = new else {
             return old.expect("a mapper that keeps the value does not take it");
         };
@@ -213,10 +242,10 @@ where
 /// keeps the parameter. New values are flat and outside autodiff; they train if the model does.
 pub fn map<M, F>(model: M, value_of: F) -> M
 where
-    M: Module,
+    M: Family,
     F: FnMut(&str, &[usize], &mut dyn FnMut() -> Tensor<1>, &Device) -> Option<Tensor<1>>,
 {
-    model.map(&mut Map { path: Path::default(), value_of })
+    model.map(&mut Map { path: Path::default(), name: Path::name::<M>, value_of })
 }
 
 fn from_host(values: Vec<f32>, device: &Device) -> Tensor<1> {
@@ -227,7 +256,7 @@ fn from_host(values: Vec<f32>, device: &Device) -> Tensor<1> {
 /// Fills every parameter as `initial` says for its name.
 ///
 /// The values are drawn on the host, each parameter from a stream of its own, so that every device starts alike.
-pub fn initialize<M: Module>(model: M, seed: u64, initial: impl Fn(&str) -> Initial) -> M {
+pub fn initialize<M: Family>(model: M, seed: u64, initial: impl Fn(&str) -> Initial) -> M {
     let mut stream = 0;
     map(model, |name, shape, _, device| {
         let len = shape.iter().product();
@@ -250,47 +279,62 @@ pub fn initialize<M: Module>(model: M, seed: u64, initial: impl Fn(&str) -> Init
     })
 }
 
-/// Buffers that older GPT-2 files carry beside the weights: the causal mask, not a parameter.
-fn is_mask_buffer(name: &str) -> bool {
-    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
-}
-
-/// Loads every parameter from `tensors`, whose names may lack the `transformer.` prefix, as base models' do.
+/// Loads every parameter from `tensors`.
 ///
 /// # Errors
 /// Every missing tensor (with the shape it should have) and every wrongly shaped one (with both shapes).
-pub fn load<M: Module>(model: M, tensors: &Tensors) -> Result<(M, LoadReport), LoadError> {
-    let mut by_name: BTreeMap<String, (&String, &HostTensor)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let full = if name.starts_with(PREFIX) || name == "lm_head.weight" {
-                name.clone()
-            } else {
-                format!("{PREFIX}{name}")
-            };
-            (full, (name, tensor))
-        })
-        .collect();
+pub fn load<M: Family>(model: M, tensors: &Tensors) -> Result<(M, LoadReport), LoadError> {
+    load_where(model, tensors, |_| false)
+}
+
+/// Loads what `tensors` has of the model; a head that it lacks, or has in another shape, keeps its fresh values.
+///
+/// # Errors
+/// As [`load`], of the model's body.
+pub fn load_body<M: Family>(model: M, tensors: &Tensors) -> Result<(M, LoadReport), LoadError> {
+    load_where(model, tensors, M::is_head)
+}
+
+fn load_where<M: Family>(
+    model: M,
+    tensors: &Tensors,
+    may_be_fresh: impl Fn(&str) -> bool,
+) -> Result<(M, LoadReport), LoadError> {
+    let mut found = M::parameters_of(tensors);
     let mut problems = Vec::new();
+    let mut report = LoadReport::default();
     for (name, shape) in shapes(&model) {
-        match by_name.get(&name) {
-            None => problems.push(format!("tensor `{name}` {shape:?} is missing")),
-            Some((found, tensor)) if tensor.shape != shape => {
-                problems.push(format!("tensor `{found}` has shape {:?}, the model needs {shape:?}", tensor.shape))
+        match found.get(&name) {
+            Some(found) if found.tensor.shape == shape => {}
+            _ if may_be_fresh(&name) => {
+                // What remains in `found` is unused.
+                report.fresh.push(name);
             }
-            Some(_) => {}
+            None => problems.push(format!("tensor `{name}` {shape:?} is missing")),
+            Some(found) => problems.push(format!(
+                "tensor `{}` has shape {:?}, the model needs {shape:?}",
+                found.names.join("`, `"),
+                found.tensor.shape
+            )),
         }
     }
     if !problems.is_empty() {
         return Err(LoadError(problems));
     }
-    let mut report = LoadReport::default();
+    let fresh: std::collections::BTreeSet<String> = report.fresh.iter().cloned().collect();
     let model = map(model, |name, _, _, device| {
-        let (_, tensor) = by_name.remove(name)?;
+        if fresh.contains(name) {
+            return None;
+        }
+        let found = found.remove(name)?;
         report.loaded.push(name.into());
-        Some(from_host(tensor.values.clone(), device))
+        Some(from_host(found.tensor.into_owned().values, device))
     });
-    report.unused =
-        by_name.into_iter().filter(|(name, _)| !is_mask_buffer(name)).map(|(_, (found, _))| found.clone()).collect();
+    report.unused = found.into_values().flat_map(|found| found.names).map(String::from).collect();
     Ok((model, report))
+}
+
+/// Every tensor that a file of the model holds, by HuggingFace's names and in its layout.
+pub fn stored<M: Family>(model: &M) -> Vec<Flat> {
+    parameters(model).into_iter().flat_map(M::stored).collect()
 }

@@ -3,8 +3,7 @@
 use crate::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::AdamwStep;
-use model::Gpt;
-use model::weights::{self, Flat, Tensors};
+use model::weights::{self, Family, Flat, Tensors};
 use std::collections::BTreeMap;
 
 /// The square of the Euclidean norm of all gradients together, `[1]`; NaN or infinite if any value is.
@@ -78,7 +77,7 @@ impl Optimizer {
     /// other vectors are spared.
     ///
     /// Source: Loshchilov and Hutter 2019 (AdamW), in the order of operations of PyTorch's `AdamW` and `SGD`.
-    pub fn update(&mut self, model: Gpt, gradients: Vec<Flat>, scale: Scale, lr: f64, step: u64) -> Gpt {
+    pub fn update<M: Family>(&mut self, model: M, gradients: Vec<Flat>, scale: Scale, lr: f64, step: u64) -> M {
         let mut gradients: BTreeMap<String, Tensor<1>> = gradients.into_iter().map(|g| (g.name, g.values)).collect();
         weights::map(model, |name, shape, current, _| {
             let gradient = gradients.remove(name)?;

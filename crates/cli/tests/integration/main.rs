@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 mod bad_input;
+mod bert_golden;
 mod commands;
 mod configs;
 mod golden;

@@ -1,0 +1,70 @@
+use super::*;
+use crate::pass::Randomness;
+
+fn config() -> BertConfig {
+    let labels = ["a", "b", "c"].map(String::from).to_vec();
+    BertConfig {
+        n_layer: 2,
+        n_head: 2,
+        d_model: 16,
+        d_ff: 32,
+        max_seq_len: 8,
+        vocab_size: 20,
+        head: BertHead::SequenceClassification { labels, problem: Problem::SingleLabel },
+        ..BertConfig::default()
+    }
+}
+
+fn grid(values: Vec<i32>, rows: usize) -> Tensor<2, Int> {
+    let seq = values.len() / rows;
+    Tensor::from_data(TensorData::new(values, [rows, seq]), &Device::flex())
+}
+
+fn logits(model: &Bert, rows: &[i32], pass: &Pass) -> Vec<f32> {
+    let tokens = grid(rows.iter().flat_map(|row| (0..6).map(move |i| (row * 6 + i) % 20)).collect(), rows.len());
+    let positions = grid(rows.iter().flat_map(|_| 0..6).collect(), rows.len());
+    let hidden = model.hidden(Input { tokens, positions, token_types: None }, pass);
+    weights::to_host(model.class_logits(hidden, pass).reshape([-1]))
+}
+
+fn training(first_row: u64) -> Pass {
+    Pass { randomness: Some(Randomness { seed: 1, step: 2, first_row }), ..Pass::default() }
+}
+
+#[test]
+fn any_split_of_a_step_drops_the_same() {
+    let model = Bert::new(&config(), 3, &Device::flex());
+    let together = logits(&model, &[0, 1], &training(4));
+    let apart = [logits(&model, &[0], &training(4)), logits(&model, &[1], &training(5))].concat();
+    let off = together.iter().zip(&apart).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-6, "{together:?} and {apart:?}");
+}
+
+#[test]
+fn each_dropout_of_the_configuration_drops() {
+    let none = BertConfig { hidden_dropout: 0.0, attn_dropout: 0.0, classifier_dropout: 0.0, ..config() };
+    let plain = logits(&Bert::new(&none, 3, &Device::flex()), &[0], &training(0));
+    for config in [
+        BertConfig { hidden_dropout: 0.5, ..none.clone() },
+        BertConfig { attn_dropout: 0.5, ..none.clone() },
+        BertConfig { classifier_dropout: 0.5, ..none.clone() },
+    ] {
+        let model = Bert::new(&config, 3, &Device::flex());
+        assert_ne!(logits(&model, &[0], &training(0)), plain, "{config:?}");
+        assert_eq!(logits(&model, &[0], &Pass::default()), plain, "outside training nothing is dropped");
+    }
+}
+
+#[test]
+fn a_step_that_masks_nothing_has_a_loss_of_zero_and_can_be_differentiated() {
+    let config = BertConfig { head: BertHead::MaskedLm, ..config() };
+    let model = Bert::new(&config, 3, &Device::flex().autodiff());
+    let device = model.device();
+    let ids = |ids: Vec<i32>| Tensor::from_data(TensorData::new(ids, [1, 3]), &device);
+    let input = Input { tokens: ids(vec![1, 2, 3]), positions: ids(vec![0, 1, 2]), token_types: None };
+    let hidden = model.hidden(input, &Pass::default());
+    let loss = model.masked_lm_loss_sum(hidden, &[0; 3], &[0.0; 3], &Pass::default());
+    let gradients = weights::gradients(&model, &mut loss.backward());
+    assert_eq!(loss.into_scalar::<f32>(), 0.0);
+    assert!(gradients.iter().all(|gradient| weights::to_host(gradient.values.clone()).iter().all(|g| *g == 0.0)));
+}

@@ -1,0 +1,61 @@
+//! Losses of logits that fit in memory, as sums: each row times its weight, to be divided once for a whole step.
+
+use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::{Int, Tensor};
+
+/// The summed cross-entropy of `targets`, each row times its weight.
+///
+/// # Shapes
+/// - `logits`: `[rows, classes]`, `targets`, `weights`: `[rows]`; returns `[1]`, in nats
+///
+/// A target of weight 0 adds nothing; it must still be a class.
+pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
+    let [rows, _] = logits.dims();
+    let of_targets = log_softmax(logits, 1).gather(1, targets.reshape([rows, 1])).reshape([rows]);
+    -(of_targets * weights).sum()
+}
+
+/// The binary cross-entropy of each label, averaged over a row's labels and summed over rows times their weights.
+///
+/// # Shapes
+/// - `logits`, `targets` (1 where the label holds, else 0): `[rows, labels]`, `weights`: `[rows]`; returns `[1]`, in nats
+///
+/// Source: PyTorch's `BCEWithLogitsLoss`, whose mean over everything it is where the weights sum to one.
+pub fn binary_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
+    let [rows, _] = logits.dims();
+    // -log sigmoid(x) for a label that holds, and -log sigmoid(-x), which is larger by x, for another.
+    let of_labels = (targets.neg() + 1.0) * logits.clone() - log_sigmoid(logits);
+    (of_labels.mean_dim(1).reshape([rows]) * weights).sum()
+}
+
+/// The squared error, averaged over a row's values and summed over rows times their weights.
+///
+/// # Shapes
+/// - `values`, `targets`: `[rows, values]`, `weights`: `[rows]`; returns `[1]`
+pub fn squared_error_sum(values: Tensor<2>, targets: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
+    let [rows, _] = values.dims();
+    let difference = values - targets;
+    ((difference.clone() * difference).mean_dim(1).reshape([rows]) * weights).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    #[test]
+    fn the_slope_of_a_label_is_its_probability_less_its_target_also_far_out() {
+        let device = Device::flex().autodiff();
+        let x = [-200.0f32, -3.0, 0.0, 0.5, 4.0, 200.0];
+        for target in [0.0f32, 1.0] {
+            let logits = Tensor::<2>::from_data(TensorData::new(x.to_vec(), [1, 6]), &device).require_grad();
+            let targets = Tensor::full([1, 6], target, &device);
+            let loss = binary_cross_entropy_sum(logits.clone(), targets, Tensor::full([1], 12.0, &device));
+            let gradient = logits.grad(&loss.backward()).expect("a gradient");
+            for (x, slope) in x.iter().zip(crate::weights::to_host(gradient.reshape([6]))) {
+                let expected = 2.0 * (1.0 / (1.0 + (-x).exp()) - target);
+                assert!((slope - expected).abs() < 1e-5, "at {x}, target {target}: {slope} instead of {expected}");
+            }
+        }
+    }
+}
