@@ -13,6 +13,7 @@ mod event;
 pub mod forward;
 mod loss_scale;
 pub mod memory;
+pub mod metrics;
 pub mod observer;
 pub mod optimizer;
 mod plan;

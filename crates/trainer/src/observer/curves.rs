@@ -1,13 +1,16 @@
-//! `curves.svg` and `curves.png`: the run's curves, redrawn as it trains.
+//! `curves.svg` and `curves.png`: the run's curves, redrawn as it trains. Beside them, a classifier's confusion matrix.
 
+mod confusion;
 mod figure;
 mod history;
 mod pen;
+mod picture;
 mod scale;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use confusion::save_confusion;
 use figure::Figure;
 use history::History;
 
@@ -90,7 +93,7 @@ impl Curves {
             return Ok(());
         };
         let begin = Instant::now();
-        figure::save(&figure, &run.dir)?;
+        picture::save(&figure, &run.dir, "curves")?;
         self.last_draw = Some((Instant::now(), begin.elapsed()));
         Ok(())
     }
@@ -198,7 +201,7 @@ mod tests {
                 _ => unreachable!(),
             }
         }
-        let svg = figure::svg(&curves.figure().unwrap()).unwrap();
+        let svg = picture::svg(&curves.figure().unwrap()).unwrap();
         assert!(svg.starts_with("<svg width=\"1200\" height=\"800\"") && svg.trim_end().ends_with("</svg>"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         svg
@@ -224,7 +227,7 @@ mod tests {
     fn a_directory_name_with_xml_signs_still_gives_a_valid_svg() {
         let mut curves = Curves::new();
         curves.observe(&started(Path::new("runs/a<b>&c"), 0)).unwrap();
-        let svg = figure::svg(&curves.figure().unwrap()).unwrap();
+        let svg = picture::svg(&curves.figure().unwrap()).unwrap();
         assert!(svg.contains("a&lt;b&gt;&amp;c") && !svg.contains("a<b"), "{svg}");
     }
 

@@ -1,4 +1,4 @@
-//! Those who watch a run: progress on the terminal, `metrics.jsonl`, and the curves.
+//! Those who watch a run: progress on the terminal, `metrics.jsonl`, and the curves; a classifier's confusion matrix.
 
 mod curves;
 mod jsonl;
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-pub use curves::Curves;
+pub use curves::{Curves, save_confusion};
 pub use jsonl::{Best, JsonlMetrics, METRICS_FILE, Record, read};
 pub use progress::{LogWriter, Progress};
 

@@ -123,6 +123,28 @@ impl Pen {
         Ok(())
     }
 
+    /// Text that runs upwards around its middle.
+    pub(super) fn upward_text<C: Canvas>(
+        &self,
+        area: &Area<C>,
+        text: &str,
+        at: (i32, i32),
+        size: i32,
+        color: RGBColor,
+    ) -> Drawn {
+        let font = (FONT, size * self.scale).into_font().transform(FontTransform::Rotate270);
+        let style = font.color(&color).pos(Pos::new(HPos::Center, VPos::Center));
+        area.draw(&Text::new(text.to_owned(), (at.0 * self.scale, at.1 * self.scale), style))?;
+        Ok(())
+    }
+
+    /// A rectangle from its left upper corner to its right lower one.
+    pub(super) fn fill<C: Canvas>(&self, area: &Area<C>, from: (i32, i32), to: (i32, i32), color: RGBColor) -> Drawn {
+        let to = (to.0 * self.scale, to.1 * self.scale);
+        area.draw(&Rectangle::new([(from.0 * self.scale, from.1 * self.scale), to], color.filled()))?;
+        Ok(())
+    }
+
     /// Names beside pieces of line, right-aligned on the title's height.
     fn legend<C: Canvas>(&self, area: &Area<C>, entries: &[(&str, RGBColor)]) -> Drawn {
         let scale = self.scale;
