@@ -341,7 +341,17 @@ mod tests {
     fn evaluated() -> Event {
         let elapsed = Duration::from_secs(20);
         let (loss, perplexity, accuracy) = (2.1034, 8.194, 0.361);
-        Event::Evaluated(EvalReport { step: 200, loss, perplexity, accuracy, tokens: 1000, best: true, elapsed })
+        let metrics = Default::default();
+        Event::Evaluated(EvalReport {
+            step: 200,
+            loss,
+            perplexity,
+            accuracy,
+            tokens: 1000,
+            metrics,
+            best: true,
+            elapsed,
+        })
     }
 
     fn finished(outcome: Outcome) -> Event {
