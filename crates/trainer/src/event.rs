@@ -3,6 +3,7 @@
 //! The training loop sends [`Event`]s and never looks back: an observer cannot change a run, slow it down by
 //! asking the device for values, or stop it by failing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,6 +99,9 @@ pub struct EvalReport {
     pub accuracy: f64,
     /// Validation tokens that the figures are taken over.
     pub tokens: u64,
+    /// Further figures by name, such as `f1`; see [`crate::metrics::Report::metrics`]. None for a language model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
     /// Whether this is the lowest validation loss so far.
     pub best: bool,
     /// Time since this process began to train.

@@ -405,6 +405,7 @@ impl Trainer {
                 perplexity: result.perplexity(),
                 accuracy: result.accuracy,
                 tokens: result.tokens,
+                metrics: Default::default(),
                 best: is_best,
                 elapsed: clock.elapsed(),
             }));

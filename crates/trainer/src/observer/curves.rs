@@ -108,7 +108,7 @@ fn subtitle(run: &Run, history: &History) -> String {
         Some(Outcome::Stopped(_)) => format!("stopped at step {step} of {}", run.total_steps),
         Some(Outcome::Diverged) => format!("diverged at step {step} of {}", run.total_steps),
     };
-    if let Some(best) = history.best {
+    if let Some(best) = &history.best {
         text += &format!("  ·  best validation loss {:.4} at step {}", best.loss, best.step);
     }
     text
@@ -154,6 +154,7 @@ impl Observer for Curves {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use super::*;
@@ -179,7 +180,16 @@ mod tests {
 
     fn evaluation(step: u64, loss: f64) -> EvalReport {
         let (perplexity, elapsed) = (loss.exp(), Duration::from_secs(1));
-        EvalReport { step, loss, perplexity, accuracy: 0.25, tokens: 1000, best: true, elapsed }
+        EvalReport {
+            step,
+            loss,
+            perplexity,
+            accuracy: 0.25,
+            tokens: 1000,
+            metrics: BTreeMap::new(),
+            best: true,
+            elapsed,
+        }
     }
 
     fn step(at: u64, loss: f64) -> Event {
@@ -221,6 +231,17 @@ mod tests {
         assert!(with_nan.contains("polyline"));
         picture(&[Event::Evaluated(EvalReport { accuracy: f64::NAN, ..evaluation(10, f64::NAN) })]);
         picture(&[Event::Evaluated(EvalReport { accuracy: f64::NAN, ..evaluation(10, 2.0) })]);
+    }
+
+    #[test]
+    fn a_classifiers_metrics_take_the_place_of_token_accuracy() {
+        let metrics: BTreeMap<String, f64> =
+            [("accuracy", 0.75), ("f1", 0.5), ("recall", 0.25)].map(|(name, value)| (name.to_owned(), value)).into();
+        let evaluated = Event::Evaluated(EvalReport { metrics, ..evaluation(10, 2.0) });
+        let svg = picture(&[Event::Evaluated(evaluation(5, 3.0)), evaluated]);
+        assert!(svg.contains("Validation metrics") && !svg.contains("token accuracy"));
+        assert!(svg.contains("\naccuracy\n") && svg.contains("\nF1\n") && !svg.contains("recall"));
+        assert!(picture(&[Event::Evaluated(evaluation(5, 3.0))]).contains("Validation token accuracy"));
     }
 
     #[test]

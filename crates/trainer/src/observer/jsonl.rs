@@ -235,6 +235,7 @@ mod tests {
             perplexity: loss.exp(),
             accuracy: 0.25,
             tokens: 1000,
+            metrics: [("f1".to_owned(), 0.5)].into(),
             best: true,
             elapsed: Duration::from_secs(2),
         })
@@ -275,6 +276,7 @@ mod tests {
         let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().unwrap()).collect();
         assert_eq!(steps, [0, 10, 20, 20, 20, 20, 20]);
         assert_eq!(lines[1]["elapsed_seconds"], 1.5);
+        assert_eq!(lines[2]["metrics"]["f1"], 0.5);
         assert_eq!(lines[6]["signal"], 15);
         assert_eq!(lines[6]["best"]["loss"], 2.5);
     }
@@ -291,6 +293,14 @@ mod tests {
             assert!(matches!(record, Record::Step(report) if report.loss.is_nan()));
         }
         assert_eq!(records.len(), 4);
+    }
+
+    #[test]
+    fn an_evaluation_of_a_language_model_has_no_metrics_beside_its_own() {
+        let line = r#"{"type":"eval","step":5,"loss":2.0,"perplexity":7.4,"accuracy":0.2,"tokens":9,"best":true,"elapsed_seconds":1.0}"#;
+        let record: Record = serde_json::from_str(line).unwrap();
+        assert!(matches!(&record, Record::Eval(report) if report.metrics.is_empty()));
+        assert_eq!(serde_json::to_string(&record).unwrap(), line);
     }
 
     #[test]

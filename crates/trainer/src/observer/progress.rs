@@ -145,12 +145,18 @@ impl Progress {
         let perplexity =
             if report.perplexity < 1e4 { format!("{:.2}", report.perplexity) } else { short_count(report.perplexity) };
         let best = if report.best { self.paint.green("  best so far") } else { String::new() };
+        let figures = if report.metrics.is_empty() {
+            format!("perplexity {perplexity}  accuracy {:.1}%", 100.0 * report.accuracy)
+        } else {
+            let shown = ["accuracy", "f1", "pearson", "spearman"].into_iter();
+            let figure = |name: &str| Some(format!("{name} {:.3}", report.metrics.get(name)?));
+            shown.filter_map(figure).collect::<Vec<_>>().join("  ")
+        };
         self.print(&[format!(
-            "{}  step {}  loss {}  perplexity {perplexity}  accuracy {:.1}%{best}",
+            "{}  step {}  loss {}  {figures}{best}",
             self.paint.cyan("eval"),
             report.step,
             self.paint.bold(&loss(report.loss)),
-            100.0 * report.accuracy,
         )])
     }
 
@@ -341,7 +347,17 @@ mod tests {
     fn evaluated() -> Event {
         let elapsed = Duration::from_secs(20);
         let (loss, perplexity, accuracy) = (2.1034, 8.194, 0.361);
-        Event::Evaluated(EvalReport { step: 200, loss, perplexity, accuracy, tokens: 1000, best: true, elapsed })
+        let metrics = Default::default();
+        Event::Evaluated(EvalReport {
+            step: 200,
+            loss,
+            perplexity,
+            accuracy,
+            tokens: 1000,
+            metrics,
+            best: true,
+            elapsed,
+        })
     }
 
     fn finished(outcome: Outcome) -> Event {
@@ -370,6 +386,15 @@ mod tests {
                 "eval  step 200  loss 2.1034  perplexity 8.19  accuracy 36.1%  best so far",
             ]
         );
+    }
+
+    #[test]
+    fn a_classifiers_evaluation_shows_its_metrics() {
+        let Event::Evaluated(mut report) = evaluated() else { unreachable!() };
+        report.metrics =
+            [("f1", 0.5), ("mcc", 0.4), ("accuracy", 0.75)].map(|(name, value)| (name.to_owned(), value)).into();
+        let text = plain(&[started(), Event::Evaluated(report)]);
+        assert!(text.ends_with("eval  step 200  loss 2.1034  accuracy 0.750  f1 0.500  best so far\n"), "{text}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Lays the curves out: the loss above, token accuracy and learning rate below it.
+//! Lays the curves out: the loss above, metrics and learning rate below it.
 
 use std::ops::Range;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::history::{Bucket, History, joined};
+use super::history::{Bucket, Evaluation, History, joined};
 use super::pen::{Area, Canvas, Chart, Drawn, FADED_INK, INK, Panel, Pen};
 use super::picture::Picture;
 use super::scale::{decimal, loss_range, padded, scientific, smoothed, step_range};
@@ -21,6 +21,14 @@ const TRAINING_RAW: RGBColor = RGBColor(176, 203, 241);
 pub(super) const VALIDATION: RGBColor = RGBColor(226, 88, 34);
 const ACCURACY: RGBColor = RGBColor(22, 140, 96);
 const RATE: RGBColor = RGBColor(124, 77, 189);
+
+/// The metrics that are drawn where evaluations have them, all of them 1 at best: key, name, colour.
+const METRICS: [(&str, &str, RGBColor); 4] = [
+    ("accuracy", "accuracy", ACCURACY),
+    ("f1", "F1", VALIDATION),
+    ("pearson", "Pearson", ACCURACY),
+    ("spearman", "Spearman", VALIDATION),
+];
 
 /// What stands in the picture.
 pub(super) struct Figure<'a> {
@@ -60,15 +68,7 @@ impl Picture for Figure<'_> {
 
         let steps = step_range(history);
         loss_panel(&pen, &loss, history, steps.clone())?;
-        let points: Vec<_> = history
-            .evaluations
-            .iter()
-            .filter(|evaluation| evaluation.accuracy.is_finite())
-            .map(|evaluation| (evaluation.step as f64, 100.0 * evaluation.accuracy))
-            .collect();
-        let panel = Panel { title: "Validation token accuracy, %", empty: "no evaluation yet", format: decimal };
-        let range = padded(&points).map(|range| range.start.max(0.0)..range.end.min(100.0f64.max(range.start + 1e-9)));
-        panel.draw(&pen, &accuracy, &steps, range, &[], |chart| pen.curve(chart, &points, ACCURACY, true))?;
+        metrics_panel(&pen, &accuracy, history, &steps)?;
 
         let points: Vec<_> = history.training.iter().map(|bucket| (bucket.step as f64, bucket.learning_rate)).collect();
         let panel = Panel { title: "Learning rate", empty: "no data yet", format: scientific };
@@ -76,6 +76,37 @@ impl Picture for Figure<'_> {
         panel.draw(&pen, &rate, &steps, range, &[], |chart| pen.curve(chart, &points, RATE, false))?;
         Ok(())
     }
+}
+
+/// The metrics that a classifier or a regression is known by; of a language model, its token accuracy.
+fn metrics_panel<C: Canvas>(pen: &Pen, area: &Area<C>, history: &History, steps: &Range<f64>) -> Drawn {
+    let curve = |value: &dyn Fn(&Evaluation) -> Option<f64>| -> Vec<(f64, f64)> {
+        let at = |evaluation: &Evaluation| {
+            Some((evaluation.step as f64, value(evaluation).filter(|value| value.is_finite())?))
+        };
+        history.evaluations.iter().filter_map(at).collect()
+    };
+    let metric = |&(key, name, color)| (curve(&|evaluation| evaluation.metrics.get(key).copied()), name, color);
+    let mut curves: Vec<_> = METRICS.iter().map(metric).filter(|(points, ..)| !points.is_empty()).collect();
+    let mut legend: Vec<_> = curves.iter().map(|&(_, name, color)| (name, color)).collect();
+    let mut panel = Panel { title: "Validation metrics", empty: "no evaluation yet", format: decimal };
+    let mut most = 1.0;
+    if curves.is_empty() {
+        curves.push((curve(&|evaluation| Some(100.0 * evaluation.accuracy)), "", ACCURACY));
+        legend.clear();
+        panel.title = "Validation token accuracy, %";
+        most = 100.0;
+    }
+    let all: Vec<_> = curves.iter().flat_map(|(points, ..)| points.iter().copied()).collect();
+    // Air around the values does not show what cannot be: less than nothing, unless a correlation is, or more than all.
+    let least = if all.iter().any(|point| point.1 < 0.0) { -1.0f64 } else { 0.0 };
+    let range = padded(&all).map(|range| {
+        let start = range.start.max(least);
+        start..range.end.min(f64::max(most, start + 1e-9))
+    });
+    panel.draw(pen, area, steps, range, &legend, |chart| {
+        curves.iter().try_for_each(|(points, _, color)| pen.curve(chart, points, *color, true))
+    })
 }
 
 fn loss_panel<C: Canvas>(pen: &Pen, area: &Area<C>, history: &History, steps: Range<f64>) -> Drawn {

@@ -1,5 +1,7 @@
 //! What is kept of a run to draw it.
 
+use std::collections::BTreeMap;
+
 use crate::event::{EvalReport, StepReport};
 
 /// Points kept of a curve: more than the picture has columns.
@@ -18,11 +20,12 @@ pub(super) struct Bucket {
 }
 
 /// One evaluation.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Evaluation {
     pub(super) step: u64,
     pub(super) loss: f64,
     pub(super) accuracy: f64,
+    pub(super) metrics: BTreeMap<String, f64>,
 }
 
 /// All of a run that is drawn, in bounded memory: a curve that grows too long is halved by joining neighbours.
@@ -56,9 +59,10 @@ impl History {
         if !can_be_drawn(report.loss) {
             return;
         }
-        let new = Evaluation { step: report.step, loss: report.loss, accuracy: report.accuracy };
-        if self.best.is_none_or(|best| new.loss < best.loss) {
-            self.best = Some(new);
+        let EvalReport { step, loss, accuracy, ref metrics, .. } = *report;
+        let new = Evaluation { step, loss, accuracy, metrics: metrics.clone() };
+        if self.best.as_ref().is_none_or(|best| new.loss < best.loss) {
+            self.best = Some(new.clone());
         }
         self.evaluations.push(new);
         if self.evaluations.len() > MAX_POINTS {
@@ -112,7 +116,16 @@ mod tests {
 
     fn evaluation(step: u64, loss: f64) -> EvalReport {
         let (perplexity, elapsed) = (loss.exp(), Duration::from_secs(1));
-        EvalReport { step, loss, perplexity, accuracy: 0.25, tokens: 1000, best: true, elapsed }
+        EvalReport {
+            step,
+            loss,
+            perplexity,
+            accuracy: 0.25,
+            tokens: 1000,
+            metrics: BTreeMap::new(),
+            best: true,
+            elapsed,
+        }
     }
 
     #[test]
@@ -128,7 +141,7 @@ mod tests {
         assert_eq!(history.training.iter().map(|bucket| bucket.reports).sum::<u32>(), 1_000_000);
         assert_eq!(history.training.iter().map(|bucket| bucket.max).fold(0.0, f64::max), 99.0);
         assert_eq!(history.training.last().unwrap().step, 1_000_000);
-        assert_eq!(history.best.unwrap().step, 555_555);
+        assert_eq!(history.best.as_ref().unwrap().step, 555_555);
         let mean: f64 = history.training.iter().map(|bucket| bucket.mean * f64::from(bucket.reports)).sum();
         assert!((mean / 1e6 - (2.0 + 97.0 / 1e6)).abs() < 1e-9);
     }
