@@ -16,6 +16,8 @@ pub struct RowId {
 pub enum Target {
     /// A token id for every position, `[rows, seq]`; the causal shift is already made.
     Tokens(Vec<u32>),
+    /// A class id for every row, `[rows]`.
+    Classes(Vec<u32>),
 }
 
 /// Rows of tokens with everything a model and its loss need to know about them; all `[rows, seq]`, row after row.
@@ -73,6 +75,7 @@ impl Batch {
                 .iter()
                 .map(|target| match target {
                     Target::Tokens(tokens) => Target::Tokens(part(tokens, &rows, count)),
+                    Target::Classes(classes) => Target::Classes(part(classes, &rows, count)),
                 })
                 .collect(),
             weights: self.weights.iter().map(|weights| part(weights, &rows, count)).collect(),

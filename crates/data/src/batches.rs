@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::batch::{Batch, RowId};
 use crate::collate::causal;
 use crate::error::Error;
+use crate::examples::Examples;
+use crate::masking::{self, Masking};
 use crate::permutation::{Permutation, keyed_hash};
 use crate::tokenizer::Tokenizer;
 
@@ -56,63 +58,133 @@ impl TokenStream {
             windows.map(|(start, id)| (&self.tokens[start..start + seq_len + 1], id)).unzip();
         causal(&rows, seq_len, &ids).expect("a window has exactly seq_len + 1 tokens")
     }
+}
 
-    /// How many windows there are without overlap; at least one.
-    fn window_count(&self, seq_len: usize) -> Result<u64, Error> {
-        if seq_len == 0 || self.len() <= seq_len {
-            return Err(Error::TooShort { tokens: self.len(), seq_len });
+/// What rows are made of.
+#[derive(Clone, Debug)]
+enum Rows {
+    /// Windows of a text; each token is trained towards the next.
+    Causal(TokenStream),
+    /// Windows of a text between special tokens, some of whose tokens are to be guessed.
+    Masked(TokenStream, Arc<Masking>),
+    /// Labelled texts.
+    Labelled(Examples),
+}
+
+impl Rows {
+    /// The batch of the windows that begin at these tokens, for a context of `seq_len`.
+    fn windows(&self, seq_len: usize, windows: impl Iterator<Item = (usize, RowId)>) -> Batch {
+        match self {
+            Self::Causal(stream) => stream.windows(seq_len, windows),
+            Self::Masked(stream, masking) => {
+                let width = seq_len - Masking::AROUND;
+                let (texts, ids): (Vec<&[u32]>, Vec<RowId>) =
+                    windows.map(|(start, id)| (&stream.tokens[start..start + width], id)).unzip();
+                masking.batch(&texts, ids)
+            }
+            Self::Labelled(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
         }
-        Ok(((self.len() - 1) / seq_len) as u64)
+    }
+
+    /// The text, the tokens of it that a row takes, and how many more there must be behind them.
+    fn window(&self, seq_len: usize) -> Option<(&TokenStream, usize, usize)> {
+        match self {
+            Self::Causal(stream) => Some((stream, seq_len, 1)),
+            Self::Masked(stream, _) => Some((stream, seq_len.saturating_sub(Masking::AROUND), 0)),
+            Self::Labelled(_) => None,
+        }
+    }
+
+    /// How many rows an epoch has.
+    fn count(&self, seq_len: usize) -> Result<u64, Error> {
+        match self {
+            Self::Labelled(examples) => Ok(examples.len() as u64),
+            _ => {
+                let (stream, width, behind) = self.window(seq_len).expect("rows of a text");
+                if width == 0 || stream.len() < width + behind {
+                    return Err(Error::TooShort { tokens: stream.len(), seq_len });
+                }
+                Ok(((stream.len() - behind) / width) as u64)
+            }
+        }
     }
 }
 
-/// The training rows of a run: every epoch cuts the tokens at another offset and takes the windows in another order.
+/// The training rows of a run. Of a text every epoch cuts the tokens at another offset and takes the windows in another
+/// order; of labelled texts it takes those of like length near each other.
 #[derive(Clone, Debug)]
 pub struct Batches {
-    stream: TokenStream,
+    rows: Rows,
     seq_len: usize,
     seed: u64,
     rows_per_epoch: u64,
 }
 
 impl Batches {
-    /// The plan over these tokens.
+    /// The plan over these tokens, each trained towards the next.
     ///
     /// # Errors
     /// Fewer than `seq_len + 1` tokens, or a `seq_len` of 0.
     pub fn training(stream: TokenStream, seq_len: usize, seed: u64) -> Result<Self, Error> {
-        let rows_per_epoch = stream.window_count(seq_len)?;
-        Ok(Self { stream, seq_len, seed, rows_per_epoch })
+        Self::new(Rows::Causal(stream), seq_len, seed)
     }
 
-    /// Rows in one epoch: `(tokens - 1) / seq_len`.
+    /// The plan over these tokens, masked.
+    ///
+    /// # Errors
+    /// Fewer tokens than a row takes.
+    pub fn masked(stream: TokenStream, masking: Masking, seq_len: usize, seed: u64) -> Result<Self, Error> {
+        Self::new(Rows::Masked(stream, Arc::new(masking)), seq_len, seed)
+    }
+
+    /// The plan over labelled texts, at most `seq_len` tokens long.
+    ///
+    /// # Errors
+    /// No example.
+    pub fn labelled(examples: Examples, seq_len: usize) -> Result<Self, Error> {
+        if examples.is_empty() {
+            return Err(Error::NoDocuments { files: 0 });
+        }
+        Self::new(Rows::Labelled(examples), seq_len, 0)
+    }
+
+    fn new(rows: Rows, seq_len: usize, seed: u64) -> Result<Self, Error> {
+        let rows_per_epoch = rows.count(seq_len)?;
+        Ok(Self { rows, seq_len, seed, rows_per_epoch })
+    }
+
+    /// Rows in one epoch.
     pub fn rows_per_epoch(&self) -> u64 {
         self.rows_per_epoch
     }
 
-    /// The tokens of a row.
+    /// The most tokens of a row.
     pub fn seq_len(&self) -> usize {
         self.seq_len
     }
 
-    /// The `rows` rows behind the first `position` rows of the run, `[rows, seq_len]`; they may straddle epochs.
-    /// The same position always gives the same row, however the run is cut into batches.
+    /// The `rows` rows behind the first `position` rows of the run; they may straddle epochs. The same position always
+    /// gives the same row, however the run is cut into batches.
     pub fn at(&self, position: u64, rows: usize) -> Batch {
-        let last_start = self.stream.len() - 1 - self.seq_len;
+        let (stream, width, behind) = match (&self.rows, self.rows.window(self.seq_len)) {
+            (Rows::Labelled(examples), _) => return examples.at(position, rows),
+            (_, window) => window.expect("rows of a text"),
+        };
+        let last_start = stream.len() - behind - width;
         let windows = (position..position + rows as u64).map(|position| {
             let epoch = position / self.rows_per_epoch;
             let key = keyed_hash(self.seed, epoch);
             let row = Permutation::new(self.rows_per_epoch, key).at(position % self.rows_per_epoch);
             // The offset moves the windows' borders from epoch to epoch, so that no token is always a row's first.
-            let offset = keyed_hash(key, u64::MAX) as usize % self.seq_len;
-            let start = (offset + row as usize * self.seq_len).min(last_start);
+            let offset = keyed_hash(key, u64::MAX) as usize % width;
+            let start = (offset + row as usize * width).min(last_start);
             (start, RowId { epoch, row })
         });
-        self.stream.windows(self.seq_len, windows)
+        self.rows.windows(self.seq_len, windows)
     }
 
-    /// A fixed subset of at most `max_rows` rows to evaluate on: windows from offset 0, chosen by the seed, in the
-    /// text's order.
+    /// A fixed subset of at most `max_rows` rows to evaluate on, in the text's order: windows from offset 0, chosen by
+    /// the seed.
     ///
     /// # Errors
     /// As [`Batches::training`].
@@ -122,40 +194,65 @@ impl Batches {
         seed: u64,
         max_rows: usize,
     ) -> Result<EvaluationRows, Error> {
-        let count = stream.window_count(seq_len)?;
-        let permutation = Permutation::new(count, seed);
-        let mut windows: Vec<u64> = (0..count.min(max_rows as u64)).map(|index| permutation.at(index)).collect();
-        windows.sort_unstable();
-        Ok(EvaluationRows { stream, seq_len, windows })
+        EvaluationRows::new(Rows::Causal(stream), seq_len, seed, max_rows)
+    }
+
+    /// The same, masked: always alike.
+    ///
+    /// # Errors
+    /// As [`Batches::masked`].
+    pub fn masked_evaluation(
+        stream: TokenStream,
+        masking: Masking,
+        seq_len: usize,
+        seed: u64,
+        max_rows: usize,
+    ) -> Result<EvaluationRows, Error> {
+        EvaluationRows::new(Rows::Masked(stream, Arc::new(masking)), seq_len, seed, max_rows)
     }
 }
 
 /// Fixed rows that every evaluation of a run measures.
 #[derive(Clone, Debug)]
 pub struct EvaluationRows {
-    stream: TokenStream,
+    rows: Rows,
     seq_len: usize,
-    windows: Vec<u64>,
+    chosen: Vec<u64>,
 }
 
 impl EvaluationRows {
+    fn new(rows: Rows, seq_len: usize, seed: u64, max_rows: usize) -> Result<Self, Error> {
+        let count = rows.count(seq_len)?;
+        let permutation = Permutation::new(count, seed);
+        let mut chosen: Vec<u64> = (0..count.min(max_rows as u64)).map(|index| permutation.at(index)).collect();
+        chosen.sort_unstable();
+        Ok(Self { rows, seq_len, chosen })
+    }
+
+    /// At most `max_rows` labelled texts, the shortest first.
+    pub fn labelled(examples: Examples, seq_len: usize, max_rows: usize) -> Self {
+        Self { chosen: examples.by_length(max_rows), rows: Rows::Labelled(examples), seq_len }
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.windows.len()
+        self.chosen.len()
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
+        self.chosen.is_empty()
     }
 
-    /// Some of the rows, `[range's length, seq_len]`.
+    /// Some of the rows.
     ///
     /// # Panics
     /// If the range reaches past the rows.
     pub fn at(&self, range: Range<usize>) -> Batch {
-        let windows = self.windows[range].iter().map(|&row| (row as usize * self.seq_len, RowId { epoch: 0, row }));
-        self.stream.windows(self.seq_len, windows)
+        let width = self.rows.window(self.seq_len).map_or(0, |(_, width, _)| width);
+        let epoch = if matches!(self.rows, Rows::Masked(..)) { masking::EVALUATION } else { 0 };
+        let windows = self.chosen[range].iter().map(|&row| (row as usize * width, RowId { epoch, row }));
+        self.rows.windows(self.seq_len, windows)
     }
 
     /// All rows in order, at most `rows_per_batch` at a time.
@@ -260,7 +357,7 @@ mod tests {
             let seen: BTreeSet<u64> = batch.rows.iter().map(|id| id.row).collect();
             prop_assert_eq!(seen, (0..rows).collect::<BTreeSet<_>>());
             prop_assert!(batch.rows.iter().all(|id| id.epoch == epoch));
-            let Target::Tokens(targets) = &batch.targets[0];
+            let Target::Tokens(targets) = &batch.targets[0] else { panic!("tokens are trained") };
             prop_assert!(batch.tokens.iter().zip(targets).all(|(token, target)| token + 1 == *target));
             prop_assert!(batch.single_segment());
             // At most the tokens before the offset and behind the last window are left out, fewer than one window each.

@@ -52,6 +52,40 @@ pub fn causal(rows: &[&[u32]], seq_len: usize, ids: &[RowId]) -> Result<Batch, E
     })
 }
 
+/// Rows of an encoder, filled up with `pad` to the longest of them: no targets yet.
+///
+/// # Shapes
+/// - `rows`: each with the place where its second sentence begins, or its length
+/// - returns `[rows, longest]`
+pub(crate) fn padded(rows: &[(&[u32], usize)], pad: u32, ids: Vec<RowId>) -> Batch {
+    let width = rows.iter().map(|(row, _)| row.len()).max().unwrap_or(0);
+    let size = rows.len() * width;
+    let mut batch = Batch {
+        shape: [rows.len(), width],
+        tokens: Vec::with_capacity(size),
+        segments: Vec::with_capacity(size),
+        positions: Vec::with_capacity(size),
+        token_types: Some(Vec::with_capacity(size)),
+        targets: Vec::new(),
+        weights: Vec::new(),
+        rows: ids,
+    };
+    for (index, (row, second)) in rows.iter().enumerate() {
+        let end = (index + 1) * width;
+        batch.tokens.extend_from_slice(row);
+        batch.tokens.resize(end, pad);
+        batch.segments.resize(batch.segments.len() + row.len(), 1);
+        batch.segments.resize(end, 0);
+        batch.positions.extend(0..row.len() as u32);
+        batch.positions.resize(end, 0);
+        if let Some(types) = &mut batch.token_types {
+            types.extend((0..row.len()).map(|place| u32::from(place >= *second)));
+            types.resize(end, 0);
+        }
+    }
+    batch
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

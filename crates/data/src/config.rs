@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`.
+/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SourceConfig {
@@ -15,6 +15,8 @@ pub enum SourceConfig {
     Jsonl(RecordsConfig),
     /// CSV with a header line, the text in a named column.
     Csv(RecordsConfig),
+    /// Texts with labels, for a classifier: CSV, TSV or JSONL by the file's extension.
+    Labelled(LabelledConfig),
 }
 
 impl SourceConfig {
@@ -23,6 +25,7 @@ impl SourceConfig {
         match self {
             Self::Text(text) => &text.files,
             Self::Jsonl(records) | Self::Csv(records) => &records.files,
+            Self::Labelled(labelled) => &labelled.files,
         }
     }
 }
@@ -56,6 +59,103 @@ fn default_field() -> String {
     "text".into()
 }
 
+/// Texts with labels: `.csv` and `.tsv` with a header line, or `.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelledConfig {
+    /// Paths and globs, relative to the working directory, divided as `[split]` says: every part has its share of every
+    /// label.
+    #[schemars(length(min = 1))]
+    pub files: Vec<String>,
+    /// Files of the validation split; with them `split.validation` takes nothing from `files`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation_files: Vec<String>,
+    /// Files of the test split; with them `split.test` takes nothing from `files`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_files: Vec<String>,
+    /// The column or field that holds the text.
+    #[serde(default = "default_field")]
+    pub text: String,
+    /// The column or field of a second text, where pairs are classified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
+    /// The column or field that holds the label.
+    #[serde(default = "default_label")]
+    pub label: String,
+    /// What to do with a row that is malformed or has no text or no label.
+    #[serde(default)]
+    pub on_bad_row: OnBadRow,
+}
+
+/// What to do with a row that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// Stop and name its file and line.
+    #[default]
+    Error,
+    /// Leave it out and count it.
+    Skip,
+}
+
+fn default_label() -> String {
+    "label".into()
+}
+
+/// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ObjectiveConfig {
+    /// Each token from those before it: what a GPT learns.
+    Causal(CausalConfig),
+    /// Masked tokens from all others: what a BERT is pre-trained with.
+    MaskedLm(MaskedLmConfig),
+    /// One label for each text.
+    Classification(ClassificationConfig),
+}
+
+/// Causal language modelling; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CausalConfig {}
+
+/// Masked language modelling: of the chosen tokens 80% are replaced by `[MASK]`, 10% by a random token, and 10% stay.
+/// Every epoch chooses others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaskedLmConfig {
+    /// Share of the tokens that are chosen; special tokens never are.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
+    pub probability: f64,
+    /// Whether all tokens of a word are chosen together.
+    pub whole_word: bool,
+}
+
+impl Default for MaskedLmConfig {
+    fn default() -> Self {
+        Self { probability: 0.15, whole_word: false }
+    }
+}
+
+/// Classification with one label for each text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassificationConfig {
+    /// How much an example counts: `none`, all alike; `balanced`, so that every label counts alike.
+    pub class_weights: ClassWeights,
+}
+
+/// How much an example counts by its label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    /// All alike.
+    #[default]
+    None,
+    /// Examples over labels times the label's examples, as scikit-learn's `balanced`.
+    Balanced,
+}
+
 /// How the documents are divided. One long document is cut in three contiguous parts (training first); several are
 /// divided by whole documents, and two documents with the same text always land in the same part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,8 +177,8 @@ impl Default for SplitConfig {
     }
 }
 
-/// The tokenizer: exactly one of `[tokenizer.char]`, `[tokenizer.bpe]`, `[tokenizer.wordpiece]`, `[tokenizer.unigram]`
-/// (trained on the run's own text), `[tokenizer.file]` (opened).
+/// The tokenizer: exactly one of `[tokenizer.char]`, `[tokenizer.bpe]`, `[tokenizer.wordpiece]`, `[tokenizer.unigram]`,
+/// `[tokenizer.bert]` (trained on the run's own text), `[tokenizer.file]` (opened).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TokenizerConfig {
@@ -90,8 +190,45 @@ pub enum TokenizerConfig {
     Wordpiece(TrainedConfig),
     /// Unigram over bytes: a word is cut into its most probable pieces.
     Unigram(UnigramConfig),
-    /// A `tokenizer.json`, or a HuggingFace directory that has one.
+    /// What a BERT reads: `[CLS]`, `[SEP]`, `[MASK]`, `[PAD]` and `[UNK]` beside the pieces of words, or characters.
+    Bert(BertTokenizerConfig),
+    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has a `tokenizer.json`.
     File(FileConfig),
+}
+
+/// A BERT tokenizer trained on the run's text, with BERT's normalizer: control characters go, every Han character
+/// stands alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BertTokenizerConfig {
+    /// Number of tokens, the five special ones included. A short text may give fewer.
+    #[schemars(range(min = 6))]
+    pub vocab_size: usize,
+    /// A piece or character must occur this often to become a token; rarer characters are `[UNK]`.
+    #[serde(default = "default_min_frequency")]
+    #[schemars(range(min = 1))]
+    pub min_frequency: u64,
+    /// Whether text is lower-cased and accents are stripped.
+    #[serde(default = "default_lowercase")]
+    pub lowercase: bool,
+    /// `wordpiece`, pieces of words; or `char`, single characters.
+    #[serde(default)]
+    pub level: TokenLevel,
+}
+
+/// What a token of a BERT tokenizer is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenLevel {
+    /// A word or the longest known piece of one.
+    #[default]
+    Wordpiece,
+    /// A character that is not white space.
+    Char,
+}
+
+fn default_lowercase() -> bool {
+    true
 }
 
 /// A character-level tokenizer; it has no settings.
@@ -129,7 +266,7 @@ pub struct UnigramConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    /// A `tokenizer.json`, or a HuggingFace directory that has one.
+    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has a `tokenizer.json`.
     pub path: PathBuf,
 }
 

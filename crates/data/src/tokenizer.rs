@@ -1,5 +1,6 @@
 //! Text to token ids and back, in HuggingFace's `tokenizer.json` format.
 
+mod bert;
 pub(crate) mod characters;
 pub(crate) mod chunks;
 
@@ -36,7 +37,21 @@ pub struct Tokenizer {
     /// Whether a text may be cut in front of certain lines without changing its ids.
     cuttable: bool,
     end_of_text: Option<u32>,
+    specials: Option<Specials>,
     vocab_size: usize,
+}
+
+/// The ids that an encoder's rows are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Specials {
+    /// Fills rows up; nothing attends to it.
+    pub pad: u32,
+    /// Begins a row: what a classifier reads.
+    pub cls: u32,
+    /// Ends each text of a row.
+    pub sep: u32,
+    /// Stands for a token that is to be guessed.
+    pub mask: u32,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -55,6 +70,10 @@ impl Tokenizer {
     /// # Errors
     /// A missing file, or one that is no tokenizer.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            let json = bert::from_vocab(&read(path)?).map_err(|message| unusable(path, message))?;
+            return Self::from_json(&json.to_string(), Map::new()).map_err(|message| unusable(path, message));
+        }
         if !path.is_dir() {
             return Self::from_json(&read(path)?, Map::new()).map_err(|message| unusable(path, message));
         }
@@ -92,6 +111,7 @@ impl Tokenizer {
             TokenizerConfig::Bpe(bpe) => tokenizer_training::bpe(bpe, documents)?,
             TokenizerConfig::Wordpiece(wordpiece) => tokenizer_training::wordpiece(wordpiece, documents)?,
             TokenizerConfig::Unigram(unigram) => tokenizer_training::unigram(unigram, documents)?,
+            TokenizerConfig::Bert(config) => bert::train(config, documents)?,
         };
         let failed = |message| Error::Tokenizer { action: "build the trained tokenizer", message };
         let mut trained = Self::from_json(&json.to_string(), Map::new()).map_err(failed)?;
@@ -113,7 +133,17 @@ impl Tokenizer {
             .into_iter()
             .chain([END_OF_TEXT])
             .find_map(|token| vocabulary.get(token).copied());
+        let [pad, _, cls, sep, mask] = bert::SPECIALS.map(|token| {
+            let key = format!("{}_token", token.trim_matches(['[', ']']).to_lowercase());
+            let named = special(&config, &key).and_then(|token| vocabulary.get(token));
+            named.or_else(|| vocabulary.get(token)).copied()
+        });
+        let specials = match (pad, cls, sep, mask) {
+            (Some(pad), Some(cls), Some(sep), Some(mask)) => Some(Specials { pad, cls, sep, mask }),
+            _ => None,
+        };
         Ok(Self {
+            specials,
             characters: characters::recognize(&value),
             cuttable: chunks::cuttable(&value),
             inner,
@@ -190,6 +220,16 @@ impl Tokenizer {
         self.end_of_text
     }
 
+    /// The special tokens of an encoder's rows, if the vocabulary has all of them.
+    pub fn specials(&self) -> Option<Specials> {
+        self.specials
+    }
+
+    /// Whether a token continues the word of the one before it.
+    pub fn continues_word(&self, id: u32) -> bool {
+        self.specials.is_some() && self.inner.id_to_token(id).is_some_and(|token| token.starts_with("##"))
+    }
+
     /// `tokenizer.json`.
     pub fn to_json(&self) -> &str {
         &self.json
@@ -217,6 +257,12 @@ impl Tokenizer {
                 config.entry("bos_token".into()).or_insert_with(|| json!(token));
             }
             config.entry("eos_token".into()).or_insert_with(|| json!(token));
+        }
+        if let Some(Specials { pad, cls, sep, mask }) = self.specials {
+            for (key, id) in [("pad_token", pad), ("cls_token", cls), ("sep_token", sep), ("mask_token", mask)] {
+                config.entry(key.into()).or_insert_with(|| json!(self.token(id)));
+            }
+            config.entry("unk_token".into()).or_insert_with(|| json!(bert::SPECIALS[1]));
         }
         let mut config = serde_json::to_vec_pretty(&config).expect("JSON values always serialize");
         config.push(b'\n');

@@ -7,10 +7,25 @@ use crate::error::Error;
 
 /// Appends the documents of one file.
 pub(super) fn documents(path: &Path, text: &str, column: &str, documents: &mut Vec<String>) -> Result<(), Error> {
+    records(path, text, b',', &[("field", column)], |record| {
+        documents.push(record?.1.remove(0));
+        Ok(())
+    })
+}
+
+/// Calls `each` with every record's line and named columns, or with what is wrong with it. A column comes with the key
+/// that names it.
+pub(super) fn records(
+    path: &Path,
+    text: &str,
+    delimiter: u8,
+    columns: &[(&str, &str)],
+    mut each: impl FnMut(Result<(u64, Vec<String>), Error>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let error =
         |line: u64, message: String, hint: &str| Error::Record { path: path.into(), line, message, hint: hint.into() };
     // The reader would take an open quote for a field that runs to the end of the file.
-    if let Some((line, message)) = broken_quote(text) {
+    if let Some((line, message)) = broken_quote(text, delimiter) {
         return Err(error(line, message.into(), "quote a field that holds quotes, and double those inside it"));
     }
     let malformed = |cause: csv::Error| {
@@ -23,22 +38,28 @@ pub(super) fn documents(path: &Path, text: &str, column: &str, documents: &mut V
         };
         error(line, message, "quote a field that holds commas or line breaks")
     };
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
     let header = reader.headers().map_err(malformed)?;
-    let Some(index) = header.iter().position(|name| name == column) else {
-        let message = format!("no column `{column}`; the header has {}", quoted(header));
-        return Err(error(1, message, "name one of them with `field`; the first line must be the header"));
+    let find = |(key, column): &(&str, &str)| {
+        header.iter().position(|name| name == *column).ok_or_else(|| {
+            let message = format!("no column `{column}`; the header has {}", quoted(header));
+            error(1, message, &format!("name one of them with `{key}`; the first line must be the header"))
+        })
     };
+    let indices = columns.iter().map(find).collect::<Result<Vec<usize>, Error>>()?;
     for record in reader.records() {
-        let record = record.map_err(malformed)?;
-        // The reader makes all records as long as the header.
-        documents.push(record.get(index).unwrap_or_default().to_owned());
+        let record = record.map_err(malformed).map(|record| {
+            // The reader makes all records as long as the header.
+            let of_columns = indices.iter().map(|index| record.get(*index).unwrap_or_default().to_owned());
+            (record.position().map_or(1, csv::Position::line), of_columns.collect())
+        });
+        each(record)?;
     }
     Ok(())
 }
 
 /// The line of the first quoted field that never closes, or that goes on behind its closing quote.
-fn broken_quote(text: &str) -> Option<(u64, &'static str)> {
+fn broken_quote(text: &str, delimiter: u8) -> Option<(u64, &'static str)> {
     let mut bytes = text.bytes().peekable();
     let mut line = 1;
     let mut field_start = true;
@@ -47,7 +68,7 @@ fn broken_quote(text: &str) -> Option<(u64, &'static str)> {
             line += 1;
         }
         if !(field_start && byte == b'"') {
-            field_start = matches!(byte, b',' | b'\n' | b'\r');
+            field_start = byte == delimiter || matches!(byte, b'\n' | b'\r');
             continue;
         }
         let opened = line;
@@ -56,7 +77,8 @@ fn broken_quote(text: &str) -> Option<(u64, &'static str)> {
                 None => return Some((opened, "a quoted field never closes")),
                 Some(b'"') => match bytes.peek() {
                     Some(b'"') => _ = bytes.next(),
-                    None | Some(b',' | b'\n' | b'\r') => break,
+                    None | Some(b'\n' | b'\r') => break,
+                    Some(next) if *next == delimiter => break,
                     Some(_) => return Some((line, "text follows a closing quote")),
                 },
                 Some(b'\n') => line += 1,

@@ -9,51 +9,60 @@ use crate::error::Error;
 
 /// Appends the documents of one file; blank lines are skipped.
 pub(super) fn documents(path: &Path, text: &str, field: &str, documents: &mut Vec<String>) -> Result<(), Error> {
+    records(path, text, &[("field", field)], |record| {
+        documents.push(record?.1.remove(0));
+        Ok(())
+    })
+}
+
+/// Calls `each` with every record's line and named fields, or with what is wrong with it. A field comes with the key
+/// that names it, and is a text; as a label numbers and truth values are taken as they are written.
+pub(super) fn records(
+    path: &Path,
+    text: &str,
+    fields: &[(&str, &str)],
+    mut each: impl FnMut(Result<(u64, Vec<String>), Error>) -> Result<(), Error>,
+) -> Result<(), Error> {
     for (index, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let error = |message: String, hint: &str| Error::Record {
-            path: path.into(),
-            line: index as u64 + 1,
-            message,
-            hint: hint.into(),
-        };
-        let value: Value = serde_json::from_str(line).map_err(|cause| {
-            let hint = if line.trim_start().starts_with('[') {
-                "JSONL has one JSON object a line, this looks like a JSON array"
-            } else {
-                "JSONL has one whole JSON object a line"
-            };
-            // The library counts the line inside this one line; only its column says something.
-            let reason = cause.to_string();
-            let reason = reason.split(" at line ").next().unwrap_or(&reason);
-            error(format!("malformed JSON at column {}: {reason}", cause.column()), hint)
-        })?;
-        let Value::Object(mut record) = value else {
-            return Err(error(
-                format!("expected a JSON object, found {}", kind(&value)),
-                "JSONL has one JSON object a line",
-            ));
-        };
-        match record.remove(field) {
-            Some(Value::String(text)) => documents.push(text),
-            Some(other) => {
-                return Err(error(
-                    format!("field `{field}` is {}, not a string", kind(&other)),
-                    "name a text field with `field`",
-                ));
-            }
-            None => {
-                let found = quoted(record.keys().map(String::as_str));
-                return Err(error(
-                    format!("no field `{field}`; the record has {found}"),
-                    "name one of them with `field`",
-                ));
-            }
+        if !line.trim().is_empty() {
+            let number = index as u64 + 1;
+            each(record(path, number, line, fields).map(|values| (number, values)))?;
         }
     }
     Ok(())
+}
+
+fn record(path: &Path, number: u64, line: &str, fields: &[(&str, &str)]) -> Result<Vec<String>, Error> {
+    let error = |message: String, hint: String| Error::Record { path: path.into(), line: number, message, hint };
+    let value: Value = serde_json::from_str(line).map_err(|cause| {
+        let hint = if line.trim_start().starts_with('[') {
+            "JSONL has one JSON object a line, this looks like a JSON array"
+        } else {
+            "JSONL has one whole JSON object a line"
+        };
+        // The library counts the line inside this one line; only its column says something.
+        let reason = cause.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or(&reason);
+        error(format!("malformed JSON at column {}: {reason}", cause.column()), hint.into())
+    })?;
+    let Value::Object(record) = value else {
+        let message = format!("expected a JSON object, found {}", kind(&value));
+        return Err(error(message, "JSONL has one JSON object a line".into()));
+    };
+    let read = |(key, field): &(&str, &str)| match record.get(*field) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) if *key == "label" => Ok(value.to_string()),
+        Some(other) => {
+            let message = format!("field `{field}` is {}, not a string", kind(other));
+            Err(error(message, format!("name a text field with `{key}`")))
+        }
+        None => {
+            let found = quoted(record.keys().map(String::as_str));
+            let message = format!("no field `{field}`; the record has {found}");
+            Err(error(message, format!("name one of them with `{key}`")))
+        }
+    };
+    fields.iter().map(read).collect()
 }
 
 fn kind(value: &Value) -> &'static str {

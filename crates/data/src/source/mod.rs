@@ -2,6 +2,7 @@
 
 mod csv;
 mod jsonl;
+pub mod labelled;
 mod text;
 
 use std::fs::File;
@@ -52,6 +53,10 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
             SourceConfig::Text(text_config) => text::documents(text, text_config.separator.as_deref(), &mut documents),
             SourceConfig::Jsonl(records) => jsonl::documents(path, &text, &records.field, &mut documents)?,
             SourceConfig::Csv(records) => csv::documents(path, &text, &records.field, &mut documents)?,
+            SourceConfig::Labelled(labelled) => {
+                let examples = labelled::read_file(path, &text, labelled, &mut Vec::new())?;
+                documents.extend(examples.into_iter().flat_map(|example| [Some(example.text), example.pair]).flatten());
+            }
         }
     }
     let found = documents.len();
@@ -72,7 +77,12 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
 /// As [`read`], for what can be known without reading.
 pub fn check(config: &SourceConfig) -> Result<(), Error> {
     check_settings(config)?;
-    for path in expand(config.files())? {
+    let mut files = expand(config.files())?;
+    if let SourceConfig::Labelled(labelled) = config {
+        files.extend(expand(&labelled.validation_files)?);
+        files.extend(expand(&labelled.test_files)?);
+    }
+    for path in files {
         let length = File::open(&path).and_then(|file| file.metadata()).map_err(Error::io(&path))?.len();
         if length == 0 {
             return Err(Error::EmptyFile { path });

@@ -1,0 +1,306 @@
+//! Labelled examples as tokens, and the order in which an epoch takes them.
+
+use std::sync::{Arc, Mutex};
+
+use crate::batch::{Batch, RowId, Target};
+use crate::collate::padded;
+use crate::config::ClassWeights;
+use crate::error::Error;
+use crate::permutation::{Permutation, keyed_hash};
+use crate::source::labelled::{Example, id_of};
+use crate::tokenizer::{Specials, Tokenizer};
+
+/// Examples that are sorted by length together.
+const POOL: usize = 1024;
+
+/// Examples of like length that follow each other, if the pool is large enough.
+const RUN: usize = 32;
+
+/// An example as a model reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedExample {
+    /// `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
+    pub tokens: Vec<u32>,
+    /// Where the second text begins; the number of tokens where there is none.
+    pub second: usize,
+    /// The label's id.
+    pub label: u32,
+    /// How much it counts.
+    pub weight: f32,
+}
+
+/// Encoded examples; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Examples {
+    examples: Arc<[EncodedExample]>,
+    pad: u32,
+    seed: u64,
+    /// The epoch whose order was asked for last, and that order.
+    order: Arc<Mutex<Option<(u64, Arc<[u32]>)>>>,
+    /// Texts that were cut to fit.
+    truncated: usize,
+}
+
+impl Examples {
+    /// Encodes examples for a context of `max_seq_len` tokens; of longer ones the longer text is cut, token by token,
+    /// until the row fits.
+    ///
+    /// # Errors
+    /// A tokenizer without `[CLS]`, `[SEP]`, `[PAD]`; a label that is not among `labels`; a context too short for one
+    /// token.
+    pub fn new(
+        tokenizer: &Tokenizer,
+        examples: &[Example],
+        labels: &[String],
+        class_weights: ClassWeights,
+        max_seq_len: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let mut counts = vec![0u64; labels.len()];
+        let ids = examples.iter().map(|example| id_of(labels, example)).collect::<Result<Vec<u32>, Error>>()?;
+        ids.iter().for_each(|id| counts[*id as usize] += 1);
+        let weight = |id: u32| match class_weights {
+            ClassWeights::None => 1.0,
+            ClassWeights::Balanced => examples.len() as f32 / (labels.len() as u64 * counts[id as usize].max(1)) as f32,
+        };
+        let texts = |example: &Example| (example.text.clone(), example.pair.clone());
+        let rows = encode(tokenizer, &examples.iter().map(texts).collect::<Vec<_>>(), max_seq_len)?;
+        let truncated = rows.iter().filter(|row| row.truncated).count();
+        let encoded = rows.into_iter().zip(ids).map(|(row, label)| EncodedExample {
+            tokens: row.tokens,
+            second: row.second,
+            label,
+            weight: weight(label),
+        });
+        let pad = specials(tokenizer)?.pad;
+        Ok(Self { examples: encoded.collect(), pad, seed, order: Arc::default(), truncated })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// All tokens together.
+    pub fn tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).sum()
+    }
+
+    /// The longest example, in tokens.
+    pub fn longest(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0)
+    }
+
+    /// Examples that did not fit whole.
+    pub fn truncated(&self) -> usize {
+        self.truncated
+    }
+
+    /// The share of padding in batches of `rows` rows over the first epoch.
+    pub fn padding_share(&self, rows: usize) -> f64 {
+        let order = self.order_of(0);
+        let cells: usize = order
+            .chunks(rows.max(1))
+            .map(|batch| {
+                batch.len() * batch.iter().map(|row| self.examples[*row as usize].tokens.len()).max().unwrap_or(0)
+            })
+            .sum();
+        1.0 - self.tokens() as f64 / cells.max(1) as f64
+    }
+
+    /// The rows behind the first `position` rows of a run.
+    pub(crate) fn at(&self, position: u64, rows: usize) -> Batch {
+        let len = self.examples.len() as u64;
+        let of_rows = (position..position + rows as u64).map(|position| {
+            let epoch = position / len;
+            RowId { epoch, row: u64::from(self.order_of(epoch)[(position % len) as usize]) }
+        });
+        self.batch(of_rows.collect())
+    }
+
+    /// These examples, padded to the longest of them.
+    pub(crate) fn batch(&self, ids: Vec<RowId>) -> Batch {
+        let examples: Vec<&EncodedExample> = ids.iter().map(|id| &self.examples[id.row as usize]).collect();
+        let rows: Vec<(&[u32], usize)> = examples.iter().map(|e| (&e.tokens[..], e.second)).collect();
+        Batch {
+            targets: vec![Target::Classes(examples.iter().map(|example| example.label).collect())],
+            weights: vec![examples.iter().map(|example| example.weight).collect()],
+            ..padded(&rows, self.pad, ids)
+        }
+    }
+
+    /// The examples by length, for evaluations: the fewest padding.
+    pub(crate) fn by_length(&self, most: usize) -> Vec<u64> {
+        let permutation = Permutation::new(self.examples.len() as u64, 0);
+        let mut rows: Vec<u64> = (0..permutation.len().min(most as u64)).map(|index| permutation.at(index)).collect();
+        rows.sort_by_key(|row| (self.examples[*row as usize].tokens.len(), *row));
+        rows
+    }
+
+    /// An epoch's order: shuffled, then sorted by length inside pools and cut into short runs, which are shuffled again.
+    /// A function of the lengths, the seed and the epoch alone, whatever the size of the batches.
+    fn order_of(&self, epoch: u64) -> Arc<[u32]> {
+        let mut kept = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((of, order)) = &*kept
+            && *of == epoch
+        {
+            return Arc::clone(order);
+        }
+        let key = keyed_hash(self.seed, epoch);
+        let permutation = Permutation::new(self.examples.len() as u64, key);
+        let mut shuffled: Vec<u32> = (0..permutation.len()).map(|index| permutation.at(index) as u32).collect();
+        let length = |row: &u32| self.examples[*row as usize].tokens.len();
+        shuffled.chunks_mut(POOL).for_each(|pool| pool.sort_by_key(length));
+        let runs: Vec<&[u32]> = shuffled.chunks(POOL).flat_map(|pool| pool.chunks(RUN)).collect();
+        // The short run at the end stays there: in between it would pull all that follow apart.
+        let whole = runs.iter().filter(|run| run.len() == RUN).count();
+        let of_runs = Permutation::new(whole as u64, keyed_hash(key, u64::MAX));
+        let places = (0..of_runs.len()).map(|index| of_runs.at(index) as usize).chain(whole..runs.len());
+        let order: Arc<[u32]> = places.flat_map(|run| runs[run].iter().copied()).collect();
+        *kept = Some((epoch, Arc::clone(&order)));
+        order
+    }
+}
+
+/// A text or a pair as a model reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedText {
+    /// `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
+    pub tokens: Vec<u32>,
+    /// Where the second text begins; the number of tokens where there is none.
+    pub second: usize,
+    /// Whether it did not fit whole.
+    pub truncated: bool,
+}
+
+/// Encodes texts and pairs for a context of `max_seq_len` tokens: of what does not fit the longer text is cut.
+///
+/// # Errors
+/// A tokenizer without an encoder's special tokens, a text that it cannot encode, a context too short for one token.
+pub fn encode(
+    tokenizer: &Tokenizer,
+    texts: &[(String, Option<String>)],
+    max_seq_len: usize,
+) -> Result<Vec<EncodedText>, Error> {
+    use rayon::prelude::*;
+    let Specials { cls, sep, .. } = specials(tokenizer)?;
+    if max_seq_len < 5 {
+        let message = format!("{max_seq_len} tokens are too few for a text between its special tokens");
+        return Err(Error::config("model.bert.max_seq_len", message, "128 is usual"));
+    }
+    let one = |(text, pair): &(String, Option<String>)| {
+        let mut first = tokenizer.encode(text)?;
+        let mut second = pair.as_ref().map(|pair| tokenizer.encode(pair)).transpose()?;
+        let room = max_seq_len - if second.is_some() { 3 } else { 2 };
+        let excess = (first.len() + second.as_ref().map_or(0, Vec::len)).saturating_sub(room);
+        match &mut second {
+            None => first.truncate(room),
+            Some(second) => {
+                let longest_first = |a: usize, b: usize| {
+                    // What each keeps when the longer one loses its last token until both fit.
+                    let [short, long] = [a.min(b), a.max(b)];
+                    let kept_short = short.min(room / 2);
+                    let kept_long = long.min(room - kept_short);
+                    if a <= b { (kept_short, kept_long) } else { (kept_long, kept_short) }
+                };
+                let (a, b) = longest_first(first.len(), second.len());
+                first.truncate(a);
+                second.truncate(b);
+            }
+        }
+        let mut tokens = vec![cls];
+        tokens.extend(first);
+        tokens.push(sep);
+        let start = tokens.len();
+        if let Some(second) = second {
+            tokens.extend(second);
+            tokens.push(sep);
+        }
+        Ok(EncodedText { second: start, tokens, truncated: excess > 0 })
+    };
+    texts.par_iter().map(one).collect()
+}
+
+/// The special tokens that rows are made with.
+pub(crate) fn specials(tokenizer: &Tokenizer) -> Result<Specials, Error> {
+    tokenizer.specials().ok_or_else(|| {
+        let message = "the tokenizer has no [CLS], [SEP], [PAD] and [MASK]";
+        Error::config(
+            "tokenizer",
+            message,
+            "an encoder reads with [tokenizer.bert], or the one of its pre-trained model",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BertTokenizerConfig, TokenLevel, TokenizerConfig};
+    use std::collections::BTreeSet;
+
+    fn tokenizer() -> Tokenizer {
+        let config = BertTokenizerConfig { vocab_size: 40, min_frequency: 1, lowercase: true, level: TokenLevel::Char };
+        Tokenizer::train(&TokenizerConfig::Bert(config), &["abcdefghij".into()], false).unwrap()
+    }
+
+    fn examples(count: usize) -> Examples {
+        let example = |i: usize| Example {
+            text: "a".repeat(1 + i * i % 29),
+            pair: None,
+            label: ["x", "y", "y"][i % 3].into(),
+            place: ("f".into(), 1),
+        };
+        let examples: Vec<Example> = (0..count).map(example).collect();
+        Examples::new(&tokenizer(), &examples, &["x".into(), "y".into()], ClassWeights::Balanced, 20, 7).unwrap()
+    }
+
+    #[test]
+    fn every_epoch_takes_each_example_once_in_an_order_of_its_own_that_no_batch_size_changes() {
+        let examples = examples(3000);
+        let rows = |from: u64, size: usize| -> Vec<u64> {
+            (0..3000 / size as u64)
+                .flat_map(|i| examples.at(from + i * size as u64, size).rows)
+                .map(|id| id.row)
+                .collect()
+        };
+        let first = rows(0, 3);
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3000);
+        assert_eq!(first, rows(0, 100));
+        assert_ne!(first, rows(3000, 100));
+        // Sorted in pools, a batch of a run's size has little padding.
+        assert!(examples.padding_share(RUN) < 0.06 && examples.padding_share(1) < 1e-9);
+        assert!(examples.truncated() > 0 && examples.longest() == 20);
+    }
+
+    #[test]
+    fn a_batch_is_padded_to_its_longest_and_classes_weigh_alike() {
+        let examples = examples(30);
+        let batch = examples.batch(vec![RowId { epoch: 0, row: 1 }, RowId { epoch: 0, row: 3 }]);
+        assert_eq!(batch.shape, [2, 12]);
+        assert_eq!(batch.tokens[..5], [2, 5, 5, 3, 0]);
+        assert_eq!(batch.segments[..5], [1, 1, 1, 1, 0]);
+        assert_eq!(batch.targets, [Target::Classes(vec![1, 0])]);
+        assert_eq!(batch.weights, [vec![0.75, 1.5]]);
+    }
+
+    #[test]
+    fn a_pair_is_cut_where_it_is_longer() {
+        let tokenizer = tokenizer();
+        let encoded = |a: usize, b: usize| {
+            let pair = ("a".repeat(a), Some("b".repeat(b)));
+            encode(&tokenizer, &[pair], 13).unwrap().remove(0)
+        };
+        let lengths = |row: &EncodedText| (row.second - 2, row.tokens.len() - row.second - 1);
+        assert_eq!(lengths(&encoded(3, 4)), (3, 4));
+        assert_eq!(lengths(&encoded(3, 40)), (3, 7));
+        assert_eq!(lengths(&encoded(40, 2)), (8, 2));
+        assert_eq!(lengths(&encoded(40, 40)), (5, 5));
+        assert!(encoded(40, 40).truncated && !encoded(3, 4).truncated);
+    }
+}

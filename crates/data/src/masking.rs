@@ -1,0 +1,164 @@
+//! Masked language modelling: which tokens are to be guessed, and what stands in their place.
+
+use crate::batch::{Batch, RowId, Target};
+use crate::collate::padded;
+use crate::config::MaskedLmConfig;
+use crate::error::Error;
+use crate::permutation::keyed_hash;
+use crate::tokenizer::{Specials, Tokenizer};
+
+/// The epoch that evaluations take their masks from: always the same.
+pub(crate) const EVALUATION: u64 = u64::MAX;
+
+/// How tokens are masked; the same for the same seed, epoch and row.
+#[derive(Clone, Debug)]
+pub struct Masking {
+    config: MaskedLmConfig,
+    specials: Specials,
+    /// Ids that may stand in for others: all but the special ones.
+    replacements: Vec<u32>,
+    /// Of each id, whether it continues the word before it.
+    continues: Vec<bool>,
+    seed: u64,
+}
+
+impl Masking {
+    /// Masks for a tokenizer's ids.
+    ///
+    /// # Errors
+    /// A tokenizer without an encoder's special tokens.
+    pub fn new(config: &MaskedLmConfig, tokenizer: &Tokenizer, seed: u64) -> Result<Self, Error> {
+        let specials = crate::examples::specials(tokenizer)?;
+        let ids = 0..tokenizer.vocab_size() as u32;
+        let is_special = |id: &u32| {
+            tokenizer.token(*id).is_none_or(|token| token.starts_with('[') && token.ends_with(']') && token.len() > 2)
+        };
+        Ok(Self {
+            config: config.clone(),
+            specials,
+            replacements: ids.clone().filter(|id| !is_special(id)).collect(),
+            continues: ids.map(|id| tokenizer.continues_word(id)).collect(),
+            seed,
+        })
+    }
+
+    /// Tokens of a row beside its two special ones.
+    pub(crate) const AROUND: usize = 2;
+
+    /// `[CLS] text [SEP]` for each text, masked.
+    pub(crate) fn batch(&self, texts: &[&[u32]], ids: Vec<RowId>) -> Batch {
+        let whole = |text: &&[u32]| [&[self.specials.cls], *text, &[self.specials.sep]].concat();
+        let rows: Vec<Vec<u32>> = texts.iter().map(whole).collect();
+        let mut batch =
+            padded(&rows.iter().map(|row| (&row[..], row.len())).collect::<Vec<_>>(), self.specials.pad, ids);
+        let width = batch.shape[1];
+        batch.targets = vec![Target::Tokens(batch.tokens.clone())];
+        batch.weights = vec![vec![0.0; batch.tokens.len()]];
+        for (row, (text, id)) in texts.iter().zip(batch.rows.clone()).enumerate() {
+            let first = row * width + 1;
+            let tokens = &mut batch.tokens[first..first + text.len()];
+            self.mask(tokens, &mut batch.weights[0][first..first + text.len()], id);
+        }
+        batch
+    }
+
+    /// Chooses, in whole words or token by token, and replaces 80% of the chosen by `[MASK]`, 10% by a random token.
+    fn mask(&self, tokens: &mut [u32], weights: &mut [f32], id: RowId) {
+        let key = keyed_hash(keyed_hash(self.seed, id.epoch), id.row);
+        // A number from 0 to below 1 for each place and purpose.
+        let draw = |place: usize, purpose: u64| {
+            (keyed_hash(keyed_hash(key, purpose), place as u64) >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let mut word = 0;
+        for place in 0..tokens.len() {
+            let continues = self.continues.get(tokens[place] as usize).copied().unwrap_or(false);
+            if !(self.config.whole_word && continues && place > 0) {
+                word = place;
+            }
+            if draw(word, 0) >= self.config.probability {
+                continue;
+            }
+            weights[place] = 1.0;
+        }
+        for place in (0..tokens.len()).filter(|place| weights[*place] > 0.0) {
+            match draw(place, 1) {
+                kind if kind < 0.8 => tokens[place] = self.specials.mask,
+                kind if kind < 0.9 && !self.replacements.is_empty() => {
+                    let index = (draw(place, 2) * self.replacements.len() as f64) as usize;
+                    tokens[place] = self.replacements[index.min(self.replacements.len() - 1)];
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BertTokenizerConfig, TokenLevel, TokenizerConfig};
+
+    fn masking(whole_word: bool) -> (Masking, Tokenizer) {
+        let config =
+            BertTokenizerConfig { vocab_size: 200, min_frequency: 1, lowercase: true, level: TokenLevel::Wordpiece };
+        let text: String = (0..400).map(|i| format!("w{} ", i * i % 997)).collect();
+        let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &[text], false).unwrap();
+        (Masking::new(&MaskedLmConfig { probability: 0.15, whole_word }, &tokenizer, 11).unwrap(), tokenizer)
+    }
+
+    #[test]
+    fn fifteen_percent_are_chosen_and_of_them_80_10_10_masked_random_and_kept() {
+        let (masking, tokenizer) = masking(false);
+        let text: Vec<u32> = (0..500).map(|i| 5 + i * 7 % (tokenizer.vocab_size() as u32 - 5)).collect();
+        let [mut chosen, mut masked, mut kept, mut total] = [0f64; 4];
+        for row in 0..2000 {
+            let length = 500 - row % 7;
+            let texts = [&text[..length], &text[..400]];
+            let ids = [0, 1].map(|i| RowId { epoch: 3, row: 2 * row as u64 + i });
+            let batch = masking.batch(&texts, ids.to_vec());
+            let Target::Tokens(targets) = &batch.targets[0] else { unreachable!() };
+            for i in 0..batch.tokens.len() {
+                let real = batch.segments[i] == 1 && ![2, 3].contains(&targets[i]);
+                let is_chosen = batch.weights[0][i] > 0.0;
+                assert!(real || !is_chosen, "a special or padding token was chosen");
+                assert!(is_chosen || batch.tokens[i] == targets[i]);
+                total += f64::from(real);
+                chosen += f64::from(is_chosen);
+                masked += f64::from(is_chosen && batch.tokens[i] == 4);
+                kept += f64::from(is_chosen && batch.tokens[i] == targets[i]);
+            }
+        }
+        assert!(total > 1e6);
+        assert!((chosen / total - 0.15).abs() < 0.0015, "{}", chosen / total);
+        assert!((masked / chosen - 0.8).abs() < 0.008, "{}", masked / chosen);
+        // A random token is the same one now and then.
+        assert!((kept / chosen - 0.1).abs() < 0.002, "{}", kept / chosen);
+    }
+
+    #[test]
+    fn masks_are_a_function_of_epoch_and_row() {
+        let (masking, _) = masking(false);
+        let text: Vec<u32> = (0..60).map(|i| 5 + i).collect();
+        let of = |epoch, row| masking.batch(&[&text], vec![RowId { epoch, row }]).tokens;
+        assert_eq!(of(1, 2), of(1, 2));
+        assert_ne!(of(1, 2), of(2, 2));
+        assert_ne!(of(1, 2), of(1, 3));
+    }
+
+    #[test]
+    fn whole_words_are_chosen_together() {
+        let (masking, tokenizer) = masking(true);
+        let text = tokenizer.encode(&(0..200).map(|i| format!("w{} ", i * 37 % 991)).collect::<String>()).unwrap();
+        let mut words = 0;
+        for row in 0..40 {
+            let batch = masking.batch(&[&text], vec![RowId { epoch: 0, row }]);
+            for i in 1..text.len() {
+                if tokenizer.continues_word(text[i]) {
+                    words += 1;
+                    assert_eq!(batch.weights[0][i + 1], batch.weights[0][i]);
+                }
+            }
+        }
+        assert!(words > 100);
+    }
+}

@@ -1,0 +1,293 @@
+//! Texts with labels: read, divided so that every part has its share of every label, and the labels numbered.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::{csv, expand, jsonl, read_utf8};
+use crate::config::{LabelledConfig, OnBadRow, SplitConfig};
+use crate::error::Error;
+
+/// A text, or a pair of texts, and its label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The text.
+    pub text: String,
+    /// The second text, where pairs are classified.
+    pub pair: Option<String>,
+    /// The label as it is written.
+    pub label: String,
+    /// Where it stands: the file, and the line from 1.
+    pub place: (PathBuf, u64),
+}
+
+/// Labelled examples, divided, with their labels numbered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledSplits {
+    /// The labels of the training part, sorted; a label's place is its id.
+    pub labels: Vec<String>,
+    /// What the model trains on, in the order of the files.
+    pub train: Vec<Example>,
+    /// What the evaluations during training use.
+    pub validation: Vec<Example>,
+    /// What is held out for the end.
+    pub test: Vec<Example>,
+    /// What a person should know: rows that were left out, and why.
+    pub notes: Vec<String>,
+    /// BLAKE3 (hexadecimal) over everything that was read.
+    pub hash: String,
+}
+
+/// Reads and divides the examples.
+///
+/// # Errors
+/// As [`super::read`]; fewer than two labels; a label of another part that training has none of.
+pub fn read(config: &LabelledConfig, split: &SplitConfig) -> Result<LabelledSplits, Error> {
+    let mut notes = Vec::new();
+    let all = read_files(config, &config.files, &mut notes)?;
+    let given_validation = read_files(config, &config.validation_files, &mut notes)?;
+    let given_test = read_files(config, &config.test_files, &mut notes)?;
+    let mut hasher = blake3::Hasher::new();
+    for example in all.iter().chain(&given_validation).chain(&given_test) {
+        for part in [Some(&example.text), example.pair.as_ref(), Some(&example.label)].into_iter().flatten() {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    let fractions = [
+        if config.test_files.is_empty() { split.test } else { 0.0 },
+        if config.validation_files.is_empty() { split.validation } else { 0.0 },
+    ];
+    let [mut test, mut validation, train] = stratified(all, fractions, split.seed);
+    validation.extend(given_validation);
+    test.extend(given_test);
+    let labels: Vec<String> =
+        train.iter().map(|example| example.label.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    if labels.len() < 2 {
+        let found = labels.first().map_or("no label".to_string(), |label| format!("one label, `{label}`"));
+        return Err(Error::config(
+            "label",
+            format!("the training part has {found}"),
+            "a classifier tells two or more apart",
+        ));
+    }
+    for example in validation.iter().chain(&test) {
+        id_of(&labels, example)?;
+    }
+    Ok(LabelledSplits { labels, train, validation, test, notes, hash: hasher.finalize().to_hex().to_string() })
+}
+
+/// The id of an example's label.
+///
+/// # Errors
+/// A label that is not among `labels`, by file and line.
+pub fn id_of(labels: &[String], example: &Example) -> Result<u32, Error> {
+    let unknown = |_| Error::Record {
+        path: example.place.0.clone(),
+        line: example.place.1,
+        message: format!("the label `{}` is unknown to the model", example.label),
+        hint: "labels are those of the training part".into(),
+    };
+    labels.binary_search(&example.label).map(|id| id as u32).map_err(unknown)
+}
+
+/// The examples of files, without dividing them; what was left out is added to `notes`.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn read_files(config: &LabelledConfig, files: &[String], notes: &mut Vec<String>) -> Result<Vec<Example>, Error> {
+    let mut examples = Vec::new();
+    for path in expand(files)? {
+        examples.extend(read_file(&path, &read_utf8(&path)?, config, notes)?);
+    }
+    if examples.is_empty() && !files.is_empty() {
+        return Err(Error::NoDocuments { files: files.len() });
+    }
+    Ok(examples)
+}
+
+pub(super) fn read_file(
+    path: &Path,
+    text: &str,
+    config: &LabelledConfig,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Example>, Error> {
+    let mut columns = vec![("text", config.text.as_str()), ("label", config.label.as_str())];
+    columns.extend(config.text_pair.as_deref().map(|column| ("text_pair", column)));
+    let mut examples = Vec::new();
+    let mut skipped: Vec<String> = Vec::new();
+    let each = |record: Result<(u64, Vec<String>), Error>| {
+        let example = record.and_then(|(line, values)| {
+            let mut values = values.into_iter();
+            let [text, label] = [(); 2].map(|()| values.next().unwrap_or_default());
+            let empty = [("text", &text), ("label", &label)].into_iter().find(|(_, value)| value.trim().is_empty());
+            if let Some((what, _)) = empty {
+                return Err(Error::Record {
+                    path: path.into(),
+                    line,
+                    message: format!("the {what} is empty"),
+                    hint: "fill it in, remove the row, or set `on_bad_row` = \"skip\"".into(),
+                });
+            }
+            Ok(Example { text, label: label.trim().to_owned(), pair: values.next(), place: (path.into(), line) })
+        });
+        match (example, config.on_bad_row) {
+            (Ok(example), _) => examples.push(example),
+            (Err(error), OnBadRow::Error) => return Err(error),
+            (Err(error), OnBadRow::Skip) => skipped.push(error.to_string()),
+        }
+        Ok(())
+    };
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("jsonl") => jsonl::records(path, text, &columns, each)?,
+        Some("tsv") => csv::records(path, text, b'\t', &columns, each)?,
+        Some("csv") => csv::records(path, text, b',', &columns, each)?,
+        _ => {
+            let message = format!("`{}` is neither .csv nor .tsv nor .jsonl", path.display());
+            return Err(Error::config("files", message, "rename it to what it is"));
+        }
+    }
+    if let Some(first) = skipped.first() {
+        notes.push(format!("left out {} rows of {}; the first: {first}", skipped.len(), path.display()));
+    }
+    Ok(examples)
+}
+
+/// Divides examples into a part for each fraction and the rest, each with its share of every label.
+///
+/// Which part an example falls into depends on the texts and the seed alone. Examples with the same text stay together.
+fn stratified<const N: usize>(examples: Vec<Example>, fractions: [f64; N], seed: u64) -> [Vec<Example>; 3] {
+    const { assert!(N == 2) };
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let text_of = |example: &Example| -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        for text in [Some(&example.text), example.pair.as_ref()].into_iter().flatten() {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    };
+    let hashes: Vec<[u8; 32]> = examples.iter().map(text_of).collect();
+    // A text counts for the label that it has first.
+    let mut by_label: BTreeMap<&str, Vec<[u8; 32]>> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for (example, hash) in examples.iter().zip(&hashes) {
+        if seen.insert(*hash) {
+            by_label.entry(&example.label).or_default().push(*hash);
+        }
+    }
+    let mut part_of: HashMap<[u8; 32], usize> = HashMap::new();
+    // Shares are rounded so that they add up over the labels.
+    let mut before = 0;
+    for texts in by_label.values_mut() {
+        texts.sort_unstable();
+        let mut rest = texts.iter();
+        for (part, fraction) in fractions.iter().enumerate() {
+            let until = |count: usize| (count as f64 * fraction).round() as usize;
+            let share = until(before + texts.len()) - until(before);
+            // The last text of a label stays for training.
+            let most = rest.len().saturating_sub(1);
+            part_of.extend(rest.by_ref().take(share.min(most)).map(|text| (*text, part)));
+        }
+        before += texts.len();
+    }
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    for (example, hash) in examples.into_iter().zip(&hashes) {
+        parts[part_of.get(hash).copied().unwrap_or(N)].push(example);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(files: Vec<String>) -> LabelledConfig {
+        LabelledConfig {
+            files,
+            validation_files: vec![],
+            test_files: vec![],
+            text: "text".into(),
+            text_pair: None,
+            label: "label".into(),
+            on_bad_row: OnBadRow::Error,
+        }
+    }
+
+    fn read_text(name: &str, contents: &str, change: impl Fn(&mut LabelledConfig)) -> Result<LabelledSplits, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        let mut config = config(vec![path.display().to_string()]);
+        change(&mut config);
+        super::read(&config, &SplitConfig { validation: 0.2, test: 0.1, seed: 3 })
+    }
+
+    /// Two hundred rows, a tenth of them of the label `rare`, and some texts twice.
+    fn rows() -> String {
+        let label = |i: usize| if i.is_multiple_of(10) { "rare" } else { ["a", "b"][i % 2] };
+        let row = |i: usize| format!("text number {}, {}\n", i - i % 20 / 19, label(i));
+        let rows: String = (0..200).map(|i| row(i).replacen(',', "\",", 1).replacen("text", "\"text", 1)).collect();
+        "text,label\n".to_string() + &rows
+    }
+
+    #[test]
+    fn every_part_has_its_share_of_every_label_and_no_text_is_in_two() {
+        let splits = read_text("a.csv", &rows(), |_| ()).unwrap();
+        assert_eq!(splits.labels, ["a", "b", "rare"]);
+        let parts = [&splits.train, &splits.validation, &splits.test];
+        assert_eq!(parts.iter().map(|part| part.len()).sum::<usize>(), 200);
+        for (part, share) in parts.into_iter().zip([0.7, 0.2, 0.1]) {
+            for (label, count) in [("rare", 20.0), ("a", 80.0)] {
+                let found = part.iter().filter(|example| example.label == label).count() as f64;
+                assert!((found - share * count).abs() <= 2.0, "{found} of {label} for {share}");
+            }
+        }
+        let texts = |part: &[Example]| part.iter().map(|example| example.text.clone()).collect::<BTreeSet<_>>();
+        assert!(texts(&splits.train).is_disjoint(&texts(&splits.test)));
+        assert!(texts(&splits.train).is_disjoint(&texts(&splits.validation)));
+        assert!(texts(&splits.validation).is_disjoint(&texts(&splits.test)));
+        assert_eq!(splits, read_text("a.csv", &rows(), |_| ()).map(|again| moved(again, &splits)).unwrap());
+    }
+
+    /// The same, as if it had been read from the other's place.
+    fn moved(mut splits: LabelledSplits, to: &LabelledSplits) -> LabelledSplits {
+        let place = to.train[0].place.0.clone();
+        for part in [&mut splits.train, &mut splits.validation, &mut splits.test] {
+            part.iter_mut().for_each(|example| example.place.0.clone_from(&place));
+        }
+        splits
+    }
+
+    #[test]
+    fn tabs_and_jsonl_with_number_labels_and_pairs_are_read() {
+        let tsv = "q\ta\tlabel\none, two\tthree\t0\nfour\tfive\t1\nsix\tseven\t1\n";
+        let pair = |config: &mut LabelledConfig| (config.text, config.text_pair) = ("q".into(), Some("a".into()));
+        let splits = read_text("a.tsv", tsv, pair).unwrap();
+        assert_eq!(splits.labels, ["0", "1"]);
+        assert!(splits.train.iter().any(|e| e.text == "one, two" && e.pair.as_deref() == Some("three")));
+        let jsonl = "{\"text\": \"x\", \"label\": 3}\n\n{\"text\": \"y\", \"label\": true}\n{\"text\": \"z\", \"label\": \"s\"}\n";
+        assert_eq!(read_text("a.jsonl", jsonl, |_| ()).unwrap().labels, ["3", "s", "true"]);
+    }
+
+    #[test]
+    fn bad_rows_are_errors_with_their_line_or_skipped_and_counted() {
+        let text = "text,label\none,a\n,b\ntwo,b\nthree\n four,\nfive,b\n";
+        let error = read_text("a.csv", text, |_| ()).unwrap_err().to_string();
+        assert!(error.contains("a.csv:3: the text is empty"), "{error}");
+        let splits = read_text("a.csv", text, |config| config.on_bad_row = OnBadRow::Skip).unwrap();
+        assert_eq!(splits.train.len() + splits.validation.len() + splits.test.len(), 3);
+        assert!(splits.notes[0].contains("left out 3 rows"), "{:?}", splits.notes);
+        for (text, part) in [
+            ("text,label\n", "no text"),
+            ("text,label\nx,a\ny,a\n", "one label, `a`"),
+            ("text,category\nx,a\n", "no column `label`"),
+            ("text,label\n\"x,a\n", "never closes"),
+            ("text,label\nx\0,a\n", "NUL"),
+        ] {
+            let error = read_text("a.csv", text, |_| ()).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(read_text("a.txt", "x", |_| ()).unwrap_err().to_string().contains(".jsonl"));
+    }
+}

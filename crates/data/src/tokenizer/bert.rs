@@ -1,0 +1,263 @@
+//! BERT's tokenizers: WordPiece and single characters behind BERT's normalizer, trained or from a `vocab.txt`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::bert::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::tokenizer::{
+    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer,
+};
+
+use crate::config::{BertTokenizerConfig, TokenLevel};
+use crate::error::Error;
+
+/// The special tokens, in the order of their ids.
+pub(crate) const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// Marks a piece that continues a word.
+const CONTINUES: &str = "##";
+
+/// WordPiece gives `[UNK]` for longer words, in characters.
+const LONGEST_WORD: usize = 100;
+
+/// Trains the tokenizer that `config` asks for; the same documents always give the same one.
+pub(crate) fn train(config: &BertTokenizerConfig, documents: &[String]) -> Result<Value, Error> {
+    let normalizer = BertNormalizer::new(true, true, None, config.lowercase);
+    let words = count_words(&normalizer, documents)?;
+    let normalizer = normalizer_json(config.lowercase);
+    match config.level {
+        TokenLevel::Wordpiece => wordpiece(pieces(config, &words)?, normalizer),
+        TokenLevel::Char => {
+            let mut counts: BTreeMap<char, u64> = BTreeMap::new();
+            for (word, count) in &words {
+                word.chars().for_each(|letter| *counts.entry(letter).or_default() += count);
+            }
+            let mut letters: Vec<(char, u64)> =
+                counts.into_iter().filter(|(_, count)| *count >= config.min_frequency).collect();
+            letters.sort_by_key(|(letter, count)| (std::cmp::Reverse(*count), *letter));
+            letters.truncate(room(config)?);
+            let tokens = letters.into_iter().map(|(letter, _)| letter.to_string());
+            let vocab = vocabulary(SPECIALS.map(String::from).into_iter().chain(tokens));
+            let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"});
+            let letters = json!({"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false});
+            let cut = json!({"type": "Sequence", "pretokenizers": [{"type": "BertPreTokenizer"}, letters]});
+            Ok(whole(model, normalizer, cut, json!({"type": "Fuse"}), &vocab))
+        }
+    }
+}
+
+/// A tokenizer from a `vocab.txt`, one token a line; lower-cased if no token has a capital.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn from_vocab(text: &str) -> Result<Value, String> {
+    let tokens: Vec<String> = text.lines().map(|line| line.trim_end_matches('\r').to_string()).collect();
+    let missing: Vec<&str> = SPECIALS.into_iter().filter(|special| !tokens.iter().any(|t| t == special)).collect();
+    if !missing.is_empty() {
+        return Err(format!("the vocabulary has no {}", missing.join(", ")));
+    }
+    let is_special = |token: &str| token.starts_with('[') && token.ends_with(']');
+    let lowercase = !tokens.iter().any(|token| !is_special(token) && token.chars().any(char::is_uppercase));
+    wordpiece(vocabulary(tokens.into_iter()), normalizer_json(lowercase)).map_err(|error| error.to_string())
+}
+
+/// Ids in order; a token that stands twice keeps its last, as BERT's reader has it.
+fn vocabulary(tokens: impl Iterator<Item = String>) -> BTreeMap<String, u32> {
+    tokens.zip(0..).collect()
+}
+
+fn room(config: &BertTokenizerConfig) -> Result<usize, Error> {
+    config.vocab_size.checked_sub(SPECIALS.len()).filter(|room| *room > 0).ok_or_else(|| {
+        let message = format!("{} leaves no room beside the {} special tokens", config.vocab_size, SPECIALS.len());
+        Error::config("tokenizer.bert.vocab_size", message, "a few thousand are usual")
+    })
+}
+
+/// The pieces that byte-pair merging finds, as the library's own WordPiece trainer does.
+fn pieces(config: &BertTokenizerConfig, words: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u32>, Error> {
+    // Letters at the start of a word and inside one. Given as special tokens, they have their ids before the library
+    // looks at the words in random order.
+    let mut letters: BTreeMap<String, u64> = BTreeMap::new();
+    for (word, count) in words {
+        for (i, letter) in word.chars().enumerate() {
+            let piece = if i == 0 { letter.to_string() } else { format!("{CONTINUES}{letter}") };
+            *letters.entry(piece).or_default() += count;
+        }
+    }
+    let room = room(config)?;
+    let mut letters: Vec<(String, u64)> =
+        letters.into_iter().filter(|(_, count)| *count >= config.min_frequency).collect();
+    letters.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    letters.truncate(room);
+    letters.sort();
+    let known: BTreeSet<&str> = letters.iter().map(|(letter, _)| letter.as_str()).collect();
+    let specials = SPECIALS.into_iter().chain(known.iter().copied());
+    let mut trainer = BpeTrainer::builder()
+        .show_progress(false)
+        .vocab_size(config.vocab_size)
+        .min_frequency(config.min_frequency)
+        .continuing_subword_prefix(CONTINUES.to_owned())
+        .special_tokens(specials.map(|token| AddedToken::from(token.to_string(), false)).collect())
+        .build();
+    // A word with a letter that is no token is `[UNK]` whatever its other pieces.
+    let is_known = |word: &str| {
+        word.chars().enumerate().all(|(i, letter)| match i {
+            0 => known.contains(letter.to_string().as_str()),
+            _ => known.contains(format!("{CONTINUES}{letter}").as_str()),
+        })
+    };
+    let usable: Vec<(&String, u64)> =
+        words.iter().filter(|(word, _)| is_known(word)).map(|(word, count)| (word, *count)).collect();
+    // The library counts what it is fed; more copies than this change no order of frequencies that matters.
+    let most = usable.iter().map(|(_, count)| *count).max().unwrap_or(1).div_ceil(1 << 20).max(1);
+    let texts =
+        usable.iter().flat_map(|(word, count)| std::iter::repeat_n(word.as_str(), count.div_ceil(most) as usize));
+    trainer.feed(texts, |word| Ok(vec![word.to_owned()])).map_err(failed)?;
+    let mut model = BPE::default();
+    trainer.train(&mut model).map_err(failed)?;
+    let vocab: BTreeMap<String, u32> = model.get_vocab().into_iter().collect();
+    if vocab.len() < config.vocab_size {
+        tracing::info!("the text gives {} tokens of the {} asked for", vocab.len(), config.vocab_size);
+    }
+    Ok(vocab)
+}
+
+/// How often each word occurs.
+fn count_words(normalizer: &BertNormalizer, documents: &[String]) -> Result<BTreeMap<String, u64>, Error> {
+    let lines: Vec<&str> = documents.iter().flat_map(|document| document.lines()).collect();
+    let counts = lines.par_chunks(256).map(|lines| {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for line in lines {
+            let mut text = NormalizedString::from(*line);
+            normalizer.normalize(&mut text)?;
+            let mut split = PreTokenizedString::from(text.get());
+            BertPreTokenizer.pre_tokenize(&mut split)?;
+            for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+                if word.chars().count() <= LONGEST_WORD {
+                    *counts.entry(word.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        Ok(counts)
+    });
+    let merged = counts.try_reduce(BTreeMap::new, |a, b| {
+        let (mut all, few) = if a.len() < b.len() { (b, a) } else { (a, b) };
+        few.into_iter().for_each(|(word, count)| *all.entry(word).or_default() += count);
+        Ok(all)
+    });
+    merged.map_err(|error: tokenizers::Error| failed(error))
+}
+
+fn normalizer_json(lowercase: bool) -> Value {
+    json!({
+        "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+        "lowercase": lowercase,
+    })
+}
+
+fn wordpiece(vocab: BTreeMap<String, u32>, normalizer: Value) -> Result<Value, Error> {
+    let model = json!({
+        "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": CONTINUES,
+        "max_input_chars_per_word": LONGEST_WORD, "vocab": vocab,
+    });
+    let decoder = json!({"type": "WordPiece", "prefix": CONTINUES, "cleanup": true});
+    Ok(whole(model, normalizer, json!({"type": "BertPreTokenizer"}), decoder, &vocab))
+}
+
+/// A whole `tokenizer.json`, with `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]` around texts.
+fn whole(
+    model: Value,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    decoder: Value,
+    vocab: &BTreeMap<String, u32>,
+) -> Value {
+    let added: Vec<Value> = SPECIALS
+        .iter()
+        .map(|special| {
+            json!({
+                "id": vocab[*special], "content": special, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            })
+        })
+        .collect();
+    let special = |name: &str, kind: u8| json!({"SpecialToken": {"id": name, "type_id": kind}});
+    let text = |name: &str, kind: u8| json!({"Sequence": {"id": name, "type_id": kind}});
+    let named = |name: &str| json!({"id": name, "ids": [vocab[name]], "tokens": [name]});
+    let single = [special("[CLS]", 0), text("A", 0), special("[SEP]", 0)];
+    let pair = [single.to_vec(), vec![text("B", 1), special("[SEP]", 1)]].concat();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": {
+            "type": "TemplateProcessing", "single": single, "pair": pair,
+            "special_tokens": {"[CLS]": named("[CLS]"), "[SEP]": named("[SEP]")},
+        },
+        "decoder": decoder, "model": model,
+    })
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Tokenizer { action: "train a BERT tokenizer", message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TokenizerConfig;
+    use crate::tokenizer::Tokenizer;
+
+    fn trained(level: TokenLevel, vocab_size: usize) -> Tokenizer {
+        let config = BertTokenizerConfig { vocab_size, min_frequency: 1, lowercase: true, level };
+        let documents = ["The lower tower was lowest. The towers are low!\n很好吃，下次还来".to_string()];
+        Tokenizer::train(&TokenizerConfig::Bert(config), &documents, false).unwrap()
+    }
+
+    fn tokens(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
+        tokenizer.encode(text).unwrap().into_iter().map(|id| tokenizer.token(id).unwrap()).collect()
+    }
+
+    #[test]
+    fn words_are_cut_in_their_longest_pieces_and_each_han_character_stands_alone() {
+        let tokenizer = trained(TokenLevel::Wordpiece, 120);
+        assert_eq!(tokenizer.specials().unwrap().mask, 4);
+        assert_eq!(tokens(&tokenizer, "THE lower!"), ["the", "lower", "!"]);
+        assert_eq!(tokens(&tokenizer, "很好"), ["很", "好"]);
+        assert_eq!(tokens(&tokenizer, "é lows"), ["e", "low", "##s"]);
+        assert_eq!(tokens(&tokenizer, "z low"), ["[UNK]", "low"]);
+        // What a text writes is text.
+        assert!(!tokenizer.encode("[MASK] [SEP]").unwrap().iter().any(|id| [3, 4].contains(id)));
+        assert_eq!(tokenizer.decode(&tokenizer.encode("the lowest towers").unwrap()).unwrap(), "the lowest towers");
+    }
+
+    #[test]
+    fn characters_are_tokens_and_white_space_is_none() {
+        let tokenizer = trained(TokenLevel::Char, 60);
+        assert_eq!(tokens(&tokenizer, "Low 好吃z"), ["l", "o", "w", "好", "吃", "[UNK]"]);
+        assert_eq!(trained(TokenLevel::Char, 8).vocab_size(), 8);
+    }
+
+    #[test]
+    fn training_twice_gives_the_same_bytes() {
+        for level in [TokenLevel::Wordpiece, TokenLevel::Char] {
+            assert_eq!(trained(level, 90).to_json(), trained(level, 90).to_json());
+        }
+    }
+
+    #[test]
+    fn a_vocab_txt_is_opened_and_its_case_recognized() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vocab.txt");
+        let open = |words: &str| {
+            std::fs::write(&path, format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{words}")).unwrap();
+            Tokenizer::from_file(&path).unwrap()
+        };
+        assert_eq!(tokens(&open("low\n##er\n"), "LOWER"), ["low", "##er"]);
+        assert_eq!(tokens(&open("Low\nlow\n##er\n"), "Lower"), ["Low", "##er"]);
+        std::fs::write(&path, "a\nb\n").unwrap();
+        assert!(Tokenizer::from_file(&path).unwrap_err().to_string().contains("[CLS]"));
+    }
+}
