@@ -46,7 +46,9 @@ pub use disk::{ensure_free, file_operations, free_space};
 pub use error::{Damage, Error, Kind, human_bytes};
 pub use history::{BEST, Found, Listed, best, find_latest, list, rotate, set_best};
 pub use manifest::{Verified, verify};
-pub use pretrained::{Pretrained, bert_files, exported, gpt_files, open_gpt, read_bert, read_gpt};
+pub use pretrained::{
+    Pretrained, PretrainedBert, bert_files, exported, family, gpt_files, open_bert, open_gpt, read_bert, read_gpt,
+};
 pub use run_lock::RunLock;
 pub use safetensors::{Dtype, HostTensor, Source, Sources, Tensors};
 pub use train_state::{Best, Difference, TrainState, differences, read_optimizer};

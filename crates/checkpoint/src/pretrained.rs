@@ -67,13 +67,7 @@ fn read<C>(dir: &Path, from_hf: impl Fn(&Value) -> Result<C, ConfigError>) -> Re
 /// ids than the model.
 pub fn open_gpt(dir: &Path, device: &Device) -> Result<Pretrained, Error> {
     let (config, tensors) = read_gpt(dir)?;
-    let tokenizer = Tokenizer::from_file(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
-    if tokenizer.vocab_size() > config.vocab_size {
-        return Err(Error::malformed(
-            dir,
-            format!("the tokenizer has {} ids, the model {}", tokenizer.vocab_size(), config.vocab_size),
-        ));
-    }
+    let tokenizer = fitting_tokenizer(dir, config.vocab_size)?;
     let blank = Gpt::blank(&config, &device.clone().inner());
     let (model, report) =
         model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
@@ -96,12 +90,58 @@ pub fn gpt_files(model: &Gpt, config: &GptConfig, tokenizer: &Tokenizer) -> Cont
     contents
 }
 
-/// Shape and weights of a BERT as HuggingFace's files; the tokenizer's stand beside them.
-pub fn bert_files(model: &Bert, config: &BertConfig, pad: Option<u32>) -> Contents {
-    Contents::from([
-        ("config.json".into(), json_file(&config.to_hf(pad))),
-        ("model.safetensors".into(), File::on_device(model::weights::stored(model))),
-    ])
+/// The files of a BERT's HuggingFace directory; without a tokenizer padding is id 0, as in every published BERT.
+pub fn bert_files(model: &Bert, config: &BertConfig, tokenizer: Option<&Tokenizer>) -> Contents {
+    let files = tokenizer.map(|tokenizer| tokenizer.files(config.max_seq_len)).unwrap_or_default();
+    let mut contents: Contents = files.into_iter().map(|(name, bytes)| (name, File::Bytes(bytes))).collect();
+    let pad = tokenizer.map_or(Some(0), |tokenizer| tokenizer.specials().map(|specials| specials.pad));
+    contents.insert("config.json".into(), json_file(&config.to_hf(pad)));
+    contents.insert("model.safetensors".into(), File::on_device(model::weights::stored(model)));
+    contents
+}
+
+/// A BERT read from a directory, with what it takes to use it.
+#[derive(Debug)]
+pub struct PretrainedBert {
+    /// The model with its head, outside autodiff.
+    pub model: Bert,
+    /// Its shape.
+    pub config: BertConfig,
+    /// The tokenizer that lies beside it.
+    pub tokenizer: Tokenizer,
+}
+
+/// Opens a BERT for use on `device`.
+///
+/// # Errors
+/// As [`open_gpt`].
+pub fn open_bert(dir: &Path, device: &Device) -> Result<PretrainedBert, Error> {
+    let (config, tensors) = read_bert(dir)?;
+    let tokenizer = fitting_tokenizer(dir, config.vocab_size)?;
+    let blank = Bert::blank(&config, &device.clone().inner());
+    let (model, _) = model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    Ok(PretrainedBert { model: model.valid(), config, tokenizer })
+}
+
+/// The family that a directory's `config.json` names.
+///
+/// # Errors
+/// A file that is missing or is no JSON.
+pub fn family(dir: &Path) -> Result<String, Error> {
+    let path = dir.join("config.json");
+    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, error))?;
+    let value: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(dir, format!("config.json: {error}")))?;
+    Ok(value["model_type"].as_str().unwrap_or_default().to_string())
+}
+
+fn fitting_tokenizer(dir: &Path, vocab_size: usize) -> Result<Tokenizer, Error> {
+    let tokenizer = Tokenizer::from_file(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    if tokenizer.vocab_size() > vocab_size {
+        let message = format!("the tokenizer has {} ids, the model {vocab_size}", tokenizer.vocab_size());
+        return Err(Error::malformed(dir, message));
+    }
+    Ok(tokenizer)
 }
 
 fn json_file(value: &Value) -> File {

@@ -29,6 +29,9 @@ pub struct EncodedExample {
     pub weight: f32,
 }
 
+/// An epoch and its order.
+type EpochOrder = (u64, Arc<[u32]>);
+
 /// Encoded examples; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Examples {
@@ -36,7 +39,7 @@ pub struct Examples {
     pad: u32,
     seed: u64,
     /// The epoch whose order was asked for last, and that order.
-    order: Arc<Mutex<Option<(u64, Arc<[u32]>)>>>,
+    order: Arc<Mutex<Option<EpochOrder>>>,
     /// Texts that were cut to fit.
     truncated: usize,
 }

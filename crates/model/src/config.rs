@@ -15,8 +15,8 @@ pub const GPT2_LAYER_NORM_EPS: f64 = 1e-5;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A HuggingFace directory of the `gpt2` family (`config.json`, `model.safetensors`) whose weights training
-    /// starts from. The shape comes from there: shape keys given below may only agree with it, dropouts replace
+    /// A HuggingFace directory of the `gpt2` or `bert` family (`config.json`, `model.safetensors`) whose weights
+    /// training starts from; a BERT gets the head that the objective needs, fresh where the directory has another. The shape comes from there: shape keys given below may only agree with it, dropouts replace
     /// its own. Default: random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
@@ -24,6 +24,9 @@ pub struct ModelConfig {
     /// that directory says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpt: Option<GptSettings>,
+    /// A BERT. The defaults are BERT base (110M parameters), or with `init_from` what that directory says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bert: Option<BertSettings>,
 }
 
 /// A GPT with GPT-2's architecture. The defaults are GPT-2 small (124M parameters), or with `init_from` what that

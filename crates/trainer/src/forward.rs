@@ -1,10 +1,11 @@
 //! A batch through a model: the loss of a micro-batch and the gradient of a whole step.
 
+use crate::network::Trainable;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Batch, Target};
 use kernels::Precision;
 use model::weights::{self, Flat};
-use model::{Gpt, Pass, Randomness};
+use model::{Pass, Randomness};
 
 /// A batch on a device.
 pub struct DeviceBatch {
@@ -22,14 +23,17 @@ pub struct DeviceBatch {
 
 impl DeviceBatch {
     /// Uploads a causal batch.
+    ///
+    /// # Panics
+    /// If the targets are something else than tokens.
     pub fn new(batch: &Batch, device: &Device) -> Self {
         let shape = batch.shape;
         let ids = |values: &[u32]| {
             let values: Vec<i32> = values.iter().map(|id| *id as i32).collect();
             Tensor::<2, Int>::from_data(TensorData::new(values, shape), device)
         };
-        let segments = (!batch.single_segment()).then(|| ids(&batch.segments));
-        let Target::Tokens(targets) = &batch.targets[0];
+        let segments = segments(batch, device);
+        let Target::Tokens(targets) = &batch.targets[0] else { panic!("a causal batch's targets are tokens") };
         Self {
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
@@ -67,35 +71,40 @@ pub struct StepGradient {
     pub gradients: Vec<Flat>,
 }
 
-/// The gradient of the mean loss over all trained tokens of `micro_batches` together.
+/// The gradient of the mean loss over all targets of `micro_batches` together.
 ///
 /// Each target's weight is divided by the weight of all of them before its backward pass, so that any split of the same
 /// rows gives the same gradient.
-pub fn step_gradient(model: &Gpt, micro_batches: &[Batch], options: StepOptions, device: &Device) -> StepGradient {
+pub fn step_gradient<M: Trainable>(
+    model: &M,
+    micro_batches: &[Batch],
+    options: StepOptions,
+    device: &Device,
+) -> StepGradient {
     let weight: f64 = micro_batches.iter().map(|batch| batch.trained_weight()[0]).sum();
+    // A step may choose nothing to be guessed.
+    let share = if weight > 0.0 { (options.loss_scale / weight) as f32 } else { 0.0 };
     let mut first_row = 0;
     let mut sum: Option<StepGradient> = None;
     for batch in micro_batches {
         let rows = batch.shape[0] as u64;
-        let mut batch = DeviceBatch::new(batch, device);
-        batch.weights = batch.weights * (options.loss_scale / weight);
+        let mut batch = batch.clone();
+        batch.weights.iter_mut().flatten().for_each(|weight| *weight *= share);
         let pass = Pass {
-            segments: batch.segments.clone(),
+            segments: segments(&batch, device),
             precision: options.precision,
             randomness: options.randomness.map(|(seed, step)| Randomness { seed, step, first_row }),
         };
         first_row += rows;
-        let step = match options.gradient_checkpointing {
-            false => whole(model, batch, &pass),
-            true => model::checkpointed::block_by_block(
-                model,
-                batch.tokens,
-                batch.positions,
-                &pass,
-                batch.targets,
-                batch.weights,
-            ),
+        let checkpointed = match options.gradient_checkpointing {
+            true => model.checkpointed_gradient(&batch, &pass, device),
+            false => None,
         };
+        let step = checkpointed.unwrap_or_else(|| {
+            let loss = model.loss_sum(&batch, &pass, device);
+            let mut gradients = loss.backward();
+            (loss.inner(), weights::gradients(model, &mut gradients))
+        });
         let step = StepGradient { loss: step.0 / options.loss_scale, gradients: step.1 };
         sum = Some(match sum {
             None => step,
@@ -113,9 +122,10 @@ pub fn step_gradient(model: &Gpt, micro_batches: &[Batch], options: StepOptions,
     sum.expect("a step has at least one micro-batch")
 }
 
-/// Loss and gradients with everything between forward and backward kept.
-fn whole(model: &Gpt, batch: DeviceBatch, pass: &Pass) -> (Tensor<1>, Vec<Flat>) {
-    let loss = model.loss_sum(batch.tokens, batch.positions, pass, batch.targets, batch.weights);
-    let mut gradients = loss.backward();
-    (loss.inner(), weights::gradients(model, &mut gradients))
+/// Where each position of a batch may attend, `[rows, seq]`; none: everywhere in its row.
+pub fn segments(batch: &Batch, device: &Device) -> Option<Tensor<2, Int>> {
+    (!batch.single_segment()).then(|| {
+        let values: Vec<i32> = batch.segments.iter().map(|id| *id as i32).collect();
+        Tensor::from_data(TensorData::new(values, batch.shape), device)
+    })
 }

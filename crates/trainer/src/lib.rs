@@ -12,8 +12,10 @@ pub mod evaluate;
 mod event;
 pub mod forward;
 mod loss_scale;
+
 pub mod memory;
 pub mod metrics;
+pub mod network;
 pub mod observer;
 pub mod optimizer;
 mod plan;
@@ -24,9 +26,10 @@ pub mod search;
 mod trainer;
 
 pub use error::Error;
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{ClassPredictions, Evaluation, evaluate, evaluate_network};
 pub use event::{EvalReport, Event, Observer, ObserverError, Outcome, StepReport};
 pub use memory::MemoryEstimate;
+pub use network::{Network, NetworkConfig};
 pub use plan::Plan;
 pub use resume::Resume;
 pub use trainer::{Finished, Sampler, Trainer, plan};

@@ -1,7 +1,7 @@
 //! How much memory a run takes, known before it starts.
 
 use crate::config::{OptimizerConfig, RunConfig};
-use model::GptConfig;
+use crate::network::NetworkConfig;
 
 /// Bytes of a run's parts, and how many there are at once at most. All numbers are f32, whatever the precision of the
 /// matrix products.
@@ -37,12 +37,17 @@ const BYTES: u64 = size_of::<f32>() as u64;
 
 impl MemoryEstimate {
     /// The estimate for `model` trained as `config` says, in a process that holds `process` bytes.
-    pub fn new(config: &RunConfig, model: &GptConfig, process: u64) -> Self {
+    pub fn new(config: &RunConfig, model: &NetworkConfig, process: u64) -> Self {
         let process = process + CODE;
         let settings = &config.train;
-        let tokens = (settings.micro_batch_size * model.max_seq_len) as u64;
-        let [width, hidden, blocks] = [model.d_model, model.d_ff, model.n_layer].map(|size| size as u64);
-        let vocab = model.vocab_size as u64;
+        let tokens = (settings.micro_batch_size * model.max_seq_len()) as u64;
+        let sizes = match model {
+            NetworkConfig::Gpt(model) => [model.d_model, model.d_ff, model.n_layer, model.n_head],
+            NetworkConfig::Bert(model) => [model.d_model, model.d_ff, model.n_layer, model.n_head],
+        };
+        let [width, hidden, blocks, heads] = sizes.map(|size| size as u64);
+        // A classifier has no logits of tokens.
+        let vocab = if model.labels().is_empty() { model.vocab_size() as u64 } else { 1 };
         let parameters: u64 = model.parameters().iter().map(|(_, count)| *count as u64).sum();
         let weights = BYTES * parameters;
         let optimizer = match config.optimizer {
@@ -53,7 +58,7 @@ impl MemoryEstimate {
         // Of a block: the input of each half, both normalized, queries, keys and values, the attention's output; and
         // the feed-forward layer's hidden state before and after its activation.
         let of_block = BYTES * tokens * (2 + 2 + 3 + 1) * width + BYTES * tokens * 2 * hidden;
-        let statistics = BYTES * tokens * (model.n_head as u64 + 4) * blocks;
+        let statistics = BYTES * tokens * (heads + 4) * blocks;
         let stream = BYTES * tokens * width;
         // The head's input, whose gradient is computed beside the loss.
         let activations = stream

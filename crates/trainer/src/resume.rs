@@ -51,8 +51,16 @@ const MAY_CHANGE: [&str; 21] = [
     "model.init_from",
 ];
 
-const DROPOUTS: [&str; 4] =
-    ["model.gpt.dropout", "model.gpt.embd_dropout", "model.gpt.attn_dropout", "model.gpt.resid_dropout"];
+const DROPOUTS: [&str; 8] = [
+    "model.gpt.dropout",
+    "model.gpt.embd_dropout",
+    "model.gpt.attn_dropout",
+    "model.gpt.resid_dropout",
+    "model.bert.dropout",
+    "model.bert.hidden_dropout",
+    "model.bert.attn_dropout",
+    "model.bert.classifier_dropout",
+];
 
 /// Finds what to go on from. The caller holds the run directory's lock.
 pub(crate) fn find(config: &RunConfig, resume: &Resume) -> Result<Option<Restored>, Error> {

@@ -2,24 +2,25 @@
 
 use crate::config::{Precision, RunConfig};
 use crate::error::Error;
-use crate::evaluate::evaluate;
+use crate::evaluate::evaluate_network;
 use crate::event::{EvalReport, Event, Outcome, StepReport};
-use crate::forward::{StepGradient, StepOptions, step_gradient};
+use crate::forward::{StepGradient, StepOptions};
 use crate::loss_scale::LossScale;
 use crate::memory::peak_bytes;
-use crate::observer::Observers;
+use crate::metrics::Report;
+use crate::network::{Network, NetworkConfig};
+use crate::observer::{Observers, save_confusion};
 use crate::optimizer::{Optimizer, Scale, clip_factor, first_not_finite, squared_norm};
-use crate::plan::{Plan, Prepared, build_model};
+use crate::plan::{Plan, Prepared, build_model, read_weights};
 use crate::readings::{Figures, Readings};
 use crate::resume::{self, Resume};
 use crate::schedule::Schedule;
-use burn::module::Module;
 use burn::tensor::Device;
 use checkpoint::{Best, File, RunLock, TrainState};
 use data::{Batches, EvaluationRows, Prefetcher, Tokenizer};
 use kernels::{Support, in_thread_pool};
 use model::weights::Flat;
-use model::{Gpt, GptConfig, OpenDevice};
+use model::{Gpt, OpenDevice};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,8 +56,8 @@ pub struct Trainer {
     config: RunConfig,
     device: Device,
     /// Taken during an update, which reuses its memory.
-    model: Option<Gpt>,
-    model_config: GptConfig,
+    model: Option<Network>,
+    model_config: NetworkConfig,
     tokenizer: Tokenizer,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -147,11 +148,11 @@ impl Trainer {
                         checkpoint::set_best(&run_dir, &dir, best.metric)?;
                     }
                 }
-                let (_, tensors) = checkpoint::read_gpt(&restored.dir)?;
+                let tensors = read_weights(&model_config, &restored.dir)?;
                 let (model, _) = build_model(&model_config, Some(&tensors), config.train.seed, &device)?;
                 let moments = checkpoint::read_optimizer(&restored.dir)?;
                 optimizer
-                    .import(moments, &model::weights::shapes(&model), &device.clone().inner())
+                    .import(moments, &model.shapes(), &device.clone().inner())
                     .map_err(|why| Error::Config(format!("{}: {why}", restored.dir.display())))?;
                 let progress = Progress {
                     step: state.step,
@@ -322,7 +323,7 @@ impl Trainer {
             loss_scale: self.progress.loss_scale.map_or(1.0, |scale| scale.scale()),
             gradient_checkpointing: settings.gradient_checkpointing,
         };
-        let StepGradient { loss, gradients } = step_gradient(self.model(), micro_batches, options, &self.device);
+        let StepGradient { loss, gradients } = self.model().step_gradient(micro_batches, options, &self.device);
         let squared = squared_norm(&gradients) / options.loss_scale.powi(2);
         self.readings.push(step, tokens, loss, squared.clone());
         let scale = match self.progress.loss_scale {
@@ -332,7 +333,7 @@ impl Trainer {
         let lr = self.schedule.lr(self.progress.step);
         if let Some(scale) = scale {
             let model = self.model.take().expect("the model is only away during this call");
-            self.model = Some(self.optimizer.update(model, gradients, scale, lr, step));
+            self.model = Some(model.updated(&mut self.optimizer, gradients, scale, lr, step));
         }
         self.progress.step = step;
         self.progress.position += self.plan.rows_per_step;
@@ -379,7 +380,7 @@ impl Trainer {
         Error::Diverged { step, what, last_good: self.progress.last.clone() }
     }
 
-    fn model(&self) -> &Gpt {
+    fn model(&self) -> &Network {
         self.model.as_ref().expect("the model is only away during an update")
     }
 
@@ -392,12 +393,22 @@ impl Trainer {
             let clock = Instant::now();
             let device = self.device.clone().inner();
             let batches = rows.batches(self.config.train.micro_batch_size);
-            let result =
-                in_thread_pool(&device, || evaluate(&frozen, batches, self.config.train.precision.into(), &device));
+            let result = in_thread_pool(&device, || {
+                evaluate_network(&frozen, batches, self.config.train.precision.into(), &device)
+            });
             is_best =
                 result.loss.is_finite() && self.progress.best.as_ref().is_none_or(|best| result.loss < best.metric);
             if is_best {
                 self.progress.best = Some(Best { step, metric: result.loss });
+            }
+            let labels = self.model_config.labels();
+            let report = result.classes.as_ref().and_then(|classes| classes.report(labels).ok());
+            if is_best && let Some(report) = &report {
+                let dir = &self.config.train.output_dir;
+                let title = format!("step {step}, validation");
+                if let Err(error) = save_confusion(report, &title, dir) {
+                    observers.notify(&Event::Note(format!("no picture of the confusion matrix: {error}")));
+                }
             }
             observers.notify(&Event::Evaluated(EvalReport {
                 step,
@@ -405,13 +416,13 @@ impl Trainer {
                 perplexity: result.perplexity(),
                 accuracy: result.accuracy,
                 tokens: result.tokens,
-                metrics: Default::default(),
+                metrics: report.map(|report| report.metrics()).unwrap_or_default(),
                 best: is_best,
                 elapsed: clock.elapsed(),
             }));
         }
-        if let Some(sampler) = sampler {
-            match sampler.sample(&frozen, &self.tokenizer, step) {
+        if let (Some(sampler), Network::Gpt(frozen)) = (sampler, &frozen) {
+            match sampler.sample(frozen, &self.tokenizer, step) {
                 Ok(text) => observers.notify(&Event::Sample { step, text }),
                 Err(why) => observers.notify(&Event::Note(format!("no sample: {why}"))),
             }
@@ -422,7 +433,7 @@ impl Trainer {
     fn save(&mut self, observers: &mut Observers, best: bool) -> Result<(), Error> {
         let run_dir = &self.config.train.output_dir;
         let progress = &self.progress;
-        let mut contents = checkpoint::gpt_files(self.model(), &self.model_config, &self.tokenizer);
+        let mut contents = self.model().files(&self.model_config, &self.tokenizer);
         let state = TrainState {
             format: checkpoint::train_state::FORMAT,
             step: progress.step,

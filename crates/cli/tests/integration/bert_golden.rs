@@ -260,7 +260,7 @@ fn a_saved_bert_holds_what_huggingface_wrote() {
         let keep = std::env::var_os("FIREBOX_TEST_KEEP_BERT").map(|at| Path::new(&at).join(golden.name));
         let to = keep.unwrap_or_else(|| dir.path().join("saved"));
         let model = golden.model(&Device::flex());
-        checkpoint::export(&to, &checkpoint::bert_files(&model, &golden.config, Some(0))).expect("writable");
+        checkpoint::export(&to, &checkpoint::bert_files(&model, &golden.config, None)).expect("writable");
         let (config, tensors) = checkpoint::read_bert(&to).expect("a bert directory");
         assert_eq!(config, golden.config);
         assert_eq!(tensors, golden.tensors, "{}", golden.name);

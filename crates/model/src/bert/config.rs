@@ -202,6 +202,73 @@ impl BertConfig {
         .check(tokenizer_size)
     }
 
+    /// This body, read from a pre-trained directory, with a head of its own under a run's `[model.bert]`: dropouts and
+    /// epsilon override, a shape key may only agree.
+    ///
+    /// # Errors
+    /// Every shape key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
+    pub fn overridden(
+        self,
+        settings: &BertSettings,
+        tokenizer_size: usize,
+        head: BertHead,
+    ) -> Result<Self, ConfigError> {
+        let contradictions: Vec<String> = [
+            ("n_layer", settings.n_layer, self.n_layer),
+            ("n_head", settings.n_head, self.n_head),
+            ("d_model", settings.d_model, self.d_model),
+            ("d_ff", settings.d_ff, self.d_ff),
+            ("max_seq_len", settings.max_seq_len, self.max_seq_len),
+            ("vocab_size", settings.vocab_size, self.vocab_size),
+            ("type_vocab_size", settings.type_vocab_size, self.type_vocab_size),
+        ]
+        .into_iter()
+        .filter_map(|(key, asked, found)| {
+            asked
+                .filter(|asked| *asked != found)
+                .map(|asked| format!("`model.bert.{key}` is {asked}, but `model.init_from` holds a model with {found}"))
+        })
+        .collect();
+        if !contradictions.is_empty() {
+            return Err(ConfigError(format!(
+                "{}; hint: leave the shape keys out, they are read from the directory",
+                contradictions.join("; ")
+            )));
+        }
+        let hidden_dropout = settings.hidden_dropout.or(settings.dropout).unwrap_or(self.hidden_dropout);
+        Self {
+            hidden_dropout,
+            attn_dropout: settings.attn_dropout.or(settings.dropout).unwrap_or(self.attn_dropout),
+            classifier_dropout: settings.classifier_dropout.or(settings.dropout).unwrap_or(hidden_dropout),
+            layer_norm_eps: settings.layer_norm_eps.unwrap_or(self.layer_norm_eps),
+            head,
+            ..self
+        }
+        .check(tokenizer_size)
+    }
+
+    /// Parameters by part of the model.
+    pub fn parameters(&self) -> Vec<(&'static str, usize)> {
+        let (d, f, l) = (self.d_model, self.d_ff, self.n_layer);
+        let mut head = if self.head.pools() { d * d + d } else { 0 };
+        if self.head.predicts_tokens() {
+            head += d * d + d + 2 * d + self.vocab_size;
+        }
+        if self.head.predicts_next_sentence() {
+            head += 2 * d + 2;
+        }
+        let labels = self.head.labels().len();
+        head += labels * (d + 1);
+        vec![
+            ("word embedding", self.vocab_size * d),
+            ("position and type embedding", (self.max_seq_len + self.type_vocab_size) * d),
+            ("attention", l * (d * 3 * d + 3 * d + d * d + d)),
+            ("feed-forward", l * (d * f + f + f * d + d)),
+            ("layer norms", l * 4 * d + 2 * d),
+            ("pooler and head", head),
+        ]
+    }
+
     fn check(self, tokenizer_size: usize) -> Result<Self, ConfigError> {
         let classifies =
             matches!(self.head, BertHead::SequenceClassification { .. } | BertHead::TokenClassification { .. });

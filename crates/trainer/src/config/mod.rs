@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use data::{SourceConfig, SplitConfig, TokenizerConfig};
+use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 use model::ModelConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,10 @@ pub struct RunConfig {
     /// How text becomes tokens. May be left out where `model.init_from` is given, whose tokenizer is then used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerConfig>,
+    /// What is learned. Default: by the model and the data, `causal` for a GPT, `classification` for a BERT on labelled
+    /// texts, else `masked_lm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveConfig>,
     /// The model: its shape, or the directory it starts from.
     pub model: ModelConfig,
     /// How the run goes: output, length, batch and intervals. Exactly one of `max_steps`, `num_epochs` and

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use data::{SourceConfig, SplitConfig, TokenizerConfig};
-use model::{GptSettings, ModelConfig};
+use model::{BertSettings, GptSettings, ModelConfig};
 
 use super::RunConfig;
 use super::error::Subject;
@@ -65,6 +65,7 @@ impl Problems {
             SourceConfig::Text(_) => "text",
             SourceConfig::Jsonl(_) => "jsonl",
             SourceConfig::Csv(_) => "csv",
+            SourceConfig::Labelled(_) => "labelled",
         };
         if let Err(error) = data::source::check(source) {
             self.add([format!("data.{variant}.files")], error.to_string(), "");
@@ -137,14 +138,18 @@ impl Problems {
                 self.concerns(Subject::Checkpoint);
             }
         }
-        match (&model.gpt, &model.init_from) {
-            (None, None) => self.add(
-                ["model", "model.gpt", "model.init_from"],
+        match (&model.gpt, &model.bert, &model.init_from) {
+            (None, None, None) => self.add(
+                ["model", "model.gpt", "model.bert", "model.init_from"],
                 "[model] names no model",
-                "add [model.gpt], or `init_from` with a HuggingFace directory",
+                "add [model.gpt] or [model.bert], or `init_from` with a HuggingFace directory",
             ),
-            (Some(gpt), init_from) => self.gpt(gpt, init_from.is_some()),
-            (None, Some(_)) => {}
+            (Some(_), Some(_), _) => {
+                self.add(["model.bert", "model.gpt"], "[model] names two models", "keep one of them");
+            }
+            (Some(gpt), None, init_from) => self.gpt(gpt, init_from.is_some()),
+            (None, Some(bert), init_from) => self.bert(bert, init_from.is_some()),
+            (None, None, Some(_)) => {}
         }
     }
 
@@ -174,6 +179,27 @@ impl Problems {
             self.add(
                 ["model.gpt.dropout"],
                 "`model.gpt.dropout` has no effect, because `embd_dropout`, `attn_dropout` and `resid_dropout` are all given",
+                "leave it out, or leave out those that shall follow it",
+            );
+        }
+    }
+
+    fn bert(&mut self, bert: &BertSettings, from_directory: bool) {
+        let default = |base: usize| if from_directory { None } else { Some(base) };
+        if let (Some(d_model), Some(n_head)) = (bert.d_model.or(default(768)), bert.n_head.or(default(12)))
+            && !d_model.is_multiple_of(n_head.max(1))
+        {
+            self.add(
+                ["model.bert.d_model", "model.bert.n_head"],
+                format!("`model.bert.d_model` is {d_model}, which `n_head` = {n_head} does not divide"),
+                "use a multiple",
+            );
+        }
+        let each = [bert.hidden_dropout, bert.attn_dropout, bert.classifier_dropout];
+        if bert.dropout.is_some() && each.iter().all(Option::is_some) {
+            self.add(
+                ["model.bert.dropout"],
+                "`model.bert.dropout` has no effect, because `hidden_dropout`, `attn_dropout` and `classifier_dropout` are all given",
                 "leave it out, or leave out those that shall follow it",
             );
         }
