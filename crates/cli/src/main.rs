@@ -6,7 +6,7 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, config, devices, eval, export, generate, sweep, tokenizer, train};
+use commands::{bench, config, devices, eval, export, generate, predict, sweep, tokenizer, train};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -25,6 +25,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Measure a checkpoint's loss, perplexity and accuracy on a text.
     Eval(eval::Arguments),
+    /// Classify texts, or fill their masks.
+    Predict(predict::Arguments),
     /// Continue a prompt.
     Generate(generate::Arguments),
     /// Write a checkpoint for use elsewhere, without its training state.
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Sweep(arguments) => sweep::run(arguments),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(command),

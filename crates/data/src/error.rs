@@ -167,7 +167,7 @@ impl Error {
     }
 
     /// An [`Error::Config`].
-    pub(crate) fn config(key: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn config(key: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Config { key: key.into(), message: message.into(), hint: hint.into() }
     }
 }

@@ -229,8 +229,17 @@ pub fn encode(
     texts.par_iter().map(one).collect()
 }
 
+/// Encoded texts side by side, filled up with `pad` to the longest: a batch without targets.
+pub fn fill(texts: &[&EncodedText], pad: u32) -> Batch {
+    let rows: Vec<(&[u32], usize)> = texts.iter().map(|text| (&text.tokens[..], text.second)).collect();
+    padded(&rows, pad, (0..texts.len() as u64).map(|row| RowId { epoch: 0, row }).collect())
+}
+
 /// The special tokens that rows are made with.
-pub(crate) fn specials(tokenizer: &Tokenizer) -> Result<Specials, Error> {
+///
+/// # Errors
+/// A tokenizer that lacks one.
+pub fn specials(tokenizer: &Tokenizer) -> Result<Specials, Error> {
     tokenizer.specials().ok_or_else(|| {
         let message = "the tokenizer has no [CLS], [SEP], [PAD] and [MASK]";
         Error::config(

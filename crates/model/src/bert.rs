@@ -74,6 +74,23 @@ pub struct Input {
     pub token_types: Option<Tensor<2, Int>>,
 }
 
+impl Input {
+    /// Uploads ids, each `[batch, seq]` row by row.
+    pub fn new(
+        shape: [usize; 2],
+        tokens: &[u32],
+        positions: &[u32],
+        token_types: Option<&[u32]>,
+        device: &Device,
+    ) -> Self {
+        let ids = |values: &[u32]| {
+            let values: Vec<i32> = values.iter().map(|id| *id as i32).collect();
+            Tensor::<2, Int>::from_data(TensorData::new(values, shape), device)
+        };
+        Self { tokens: ids(tokens), positions: ids(positions), token_types: token_types.map(ids) }
+    }
+}
+
 impl Bert {
     /// A fresh model: weights from N(0, 0.02), biases zero, norms one (Devlin et al. 2019's released code).
     ///

@@ -38,6 +38,14 @@ pub fn squared_error_sum(values: Tensor<2>, targets: Tensor<2>, weights: Tensor<
     ((difference.clone() * difference).mean_dim(1).reshape([rows]) * weights).sum()
 }
 
+/// The softmax of a row on the host, in f64.
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f64> = logits.iter().map(|logit| f64::from(logit - most).exp()).collect();
+    let total: f64 = exponentials.iter().sum();
+    exponentials.into_iter().map(|e| e / total).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

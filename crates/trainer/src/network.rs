@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::Contents;
 use data::{Batch, Target, Tokenizer};
 use model::bert::{Bert, BertConfig, Input};
+use model::loss::probabilities;
 use model::weights::{self, Family, Flat};
 use model::{Gpt, GptConfig, LoadReport, Pass, Tensors};
 
@@ -87,7 +88,7 @@ impl Trainable for Bert {
         let logits: Vec<f32> = weights::to_host(logits.clone().reshape([logits.shape().num_elements()]));
         let mut judged = Judged::default();
         for ((row, target), weight) in logits.chunks_exact(width).zip(targets).zip(weights) {
-            let probabilities = softmax(row);
+            let probabilities = probabilities(row);
             let target = target as usize;
             judged.loss_sum -= f64::from(weight) * probabilities[target].ln();
             let best = (0..width).fold(0, |best, i| if row[i] > row[best] { i } else { best });
@@ -100,14 +101,6 @@ impl Trainable for Bert {
     }
 }
 
-/// The softmax of a row.
-pub fn softmax(logits: &[f32]) -> Vec<f64> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f64> = logits.iter().map(|logit| f64::from(logit - most).exp()).collect();
-    let total: f64 = exponentials.iter().sum();
-    exponentials.into_iter().map(|e| e / total).collect()
-}
-
 fn ids(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i32> = values.iter().map(|id| *id as i32).collect();
     let len = values.len();
@@ -115,13 +108,8 @@ fn ids(values: &[u32], device: &Device) -> Tensor<1, Int> {
 }
 
 /// What BERT reads of a batch.
-pub fn input(batch: &Batch, device: &Device) -> Input {
-    let of = |values: &[u32]| ids(values, device).reshape(batch.shape);
-    Input {
-        tokens: of(&batch.tokens),
-        positions: of(&batch.positions),
-        token_types: batch.token_types.as_ref().map(|types| of(types)),
-    }
+fn input(batch: &Batch, device: &Device) -> Input {
+    Input::new(batch.shape, &batch.tokens, &batch.positions, batch.token_types.as_deref(), device)
 }
 
 /// A model of any family.

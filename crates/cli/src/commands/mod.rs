@@ -6,6 +6,7 @@ pub mod devices;
 pub mod eval;
 pub mod export;
 pub mod generate;
+pub mod predict;
 pub mod sweep;
 pub mod tokenizer;
 pub mod train;

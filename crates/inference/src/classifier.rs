@@ -1,0 +1,181 @@
+//! Texts in, what a BERT thinks of them out.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use checkpoint::PretrainedBert;
+use data::examples::{EncodedText, encode, fill};
+use data::{Batch, Error, Specials};
+use model::bert::{Bert, Input};
+use model::loss::probabilities;
+use model::{Pass, in_thread_pool, weights};
+
+/// A text, or a pair.
+pub type Text = (String, Option<String>);
+
+/// Rows that go through the model together at most.
+const ROWS: usize = 32;
+
+/// A BERT that answers about texts.
+#[derive(Debug)]
+pub struct Classifier {
+    opened: PretrainedBert,
+    device: Device,
+}
+
+/// How much a token speaks for the label that was predicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contribution {
+    /// The token as the tokenizer writes it.
+    pub token: String,
+    /// The probability of the label, less what it is with `[MASK]` in the token's place.
+    pub contribution: f64,
+}
+
+/// A token that may stand at a `[MASK]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guess {
+    /// Its id.
+    pub id: u32,
+    /// As the tokenizer writes it.
+    pub token: String,
+    /// Its probability.
+    pub probability: f64,
+}
+
+impl Classifier {
+    /// A classifier or masked language model on its device.
+    pub fn new(opened: PretrainedBert, device: Device) -> Self {
+        Self { opened, device: device.inner() }
+    }
+
+    /// The labels, by id; none of a masked language model.
+    pub fn labels(&self) -> &[String] {
+        self.opened.config.head.labels()
+    }
+
+    /// Each text's probabilities, by label.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot encode.
+    ///
+    /// # Panics
+    /// If the model is no classifier.
+    pub fn predict(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, Error> {
+        let encoded = encode(&self.opened.tokenizer, texts, self.opened.config.max_seq_len)?;
+        Ok(self.of_encoded(&encoded))
+    }
+
+    /// Rows of like length go together; the answers come in the order of the texts.
+    fn of_encoded(&self, encoded: &[EncodedText]) -> Vec<Vec<f64>> {
+        let mut order: Vec<usize> = (0..encoded.len()).collect();
+        order.sort_by_key(|i| encoded[*i].tokens.len());
+        let mut found = vec![Vec::new(); encoded.len()];
+        for rows in order.chunks(ROWS) {
+            let texts: Vec<&EncodedText> = rows.iter().map(|row| &encoded[*row]).collect();
+            let logits = self.run(&texts, |model, hidden, pass| model.class_logits(hidden, pass));
+            let width = logits.len() / rows.len();
+            for (row, logits) in rows.iter().zip(logits.chunks_exact(width)) {
+                found[*row] = probabilities(logits);
+            }
+        }
+        found
+    }
+
+    /// What `head` makes of the hidden states of some rows, row by row.
+    fn run(&self, texts: &[&EncodedText], head: impl Fn(&Bert, Tensor<3>, &Pass) -> Tensor<2> + Sync) -> Vec<f32> {
+        let batch = fill(texts, self.specials().pad);
+        in_thread_pool(&self.device, || {
+            let pass = Pass { segments: segments(&batch, &self.device), ..Pass::default() };
+            let input =
+                Input::new(batch.shape, &batch.tokens, &batch.positions, batch.token_types.as_deref(), &self.device);
+            let model = &self.opened.model;
+            let logits = head(model, model.hidden(input, &pass), &pass);
+            let len = logits.shape().num_elements();
+            weights::to_host(logits.reshape([len]))
+        })
+    }
+
+    fn specials(&self) -> Specials {
+        self.opened.tokenizer.specials().expect("encoding has asked for them")
+    }
+
+    /// How much each token of a text speaks for `label`: occlusion, one pass for each token.
+    ///
+    /// Source: Zeiler and Fergus 2014, section 4.2, on tokens.
+    ///
+    /// # Errors
+    /// As [`Classifier::predict`].
+    pub fn explain(&self, text: &Text, label: usize) -> Result<Vec<Contribution>, Error> {
+        let tokenizer = &self.opened.tokenizer;
+        let whole = encode(tokenizer, std::slice::from_ref(text), self.opened.config.max_seq_len)?.remove(0);
+        let Specials { cls, sep, mask, .. } = self.specials();
+        let places: Vec<usize> =
+            (0..whole.tokens.len()).filter(|place| ![cls, sep].contains(&whole.tokens[*place])).collect();
+        let mut rows = vec![whole.clone()];
+        rows.extend(places.iter().map(|place| {
+            let mut row = whole.clone();
+            row.tokens[*place] = mask;
+            row
+        }));
+        let probabilities = self.of_encoded(&rows);
+        let contribution = |(place, without): (&usize, &Vec<f64>)| Contribution {
+            token: tokenizer.token(whole.tokens[*place]).unwrap_or_default(),
+            contribution: probabilities[0][label] - without[label],
+        };
+        Ok(places.iter().zip(&probabilities[1..]).map(contribution).collect())
+    }
+
+    /// The likeliest tokens at each `[MASK]` of a text, with the mask's place among the row's tokens.
+    ///
+    /// # Errors
+    /// As [`Classifier::predict`]; a text without `[MASK]`, or one whose mask is cut off with the text's end.
+    ///
+    /// # Panics
+    /// If the model predicts no tokens.
+    pub fn fill_mask(&self, text: &str, top: usize) -> Result<Vec<(usize, Vec<Guess>)>, Error> {
+        let tokenizer = &self.opened.tokenizer;
+        let specials = data::examples::specials(tokenizer)?;
+        let mut tokens = vec![specials.cls];
+        for (index, part) in text.split("[MASK]").enumerate() {
+            if index > 0 {
+                tokens.push(specials.mask);
+            }
+            tokens.extend(tokenizer.encode(part)?);
+        }
+        tokens.truncate(self.opened.config.max_seq_len - 1);
+        tokens.push(specials.sep);
+        let places: Vec<usize> = (0..tokens.len()).filter(|place| tokens[*place] == specials.mask).collect();
+        if places.is_empty() {
+            let message = format!("no [MASK] within the first {} tokens", self.opened.config.max_seq_len);
+            return Err(Error::config("text", message, "write [MASK] where a token is to be guessed"));
+        }
+        let at: Vec<i32> = places.iter().map(|place| *place as i32).collect();
+        let row = EncodedText { second: tokens.len(), tokens, truncated: false };
+        let logits = self.run(&[&row], |model, hidden, pass| {
+            let chosen = Tensor::<1, Int>::from_data(TensorData::new(at.clone(), [at.len()]), &self.device);
+            model.token_logits(hidden, chosen, pass)
+        });
+        let width = logits.len() / places.len();
+        let guesses = |logits: &[f32]| {
+            // Rows of the embedding that no token has are no guesses.
+            let known = &logits[..tokenizer.vocab_size().min(width)];
+            let probabilities = probabilities(known);
+            let mut order: Vec<usize> = (0..known.len()).collect();
+            order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+            let guess = |id: &usize| Guess {
+                id: *id as u32,
+                token: tokenizer.token(*id as u32).unwrap_or_default(),
+                probability: probabilities[*id],
+            };
+            order.iter().take(top).map(guess).collect()
+        };
+        Ok(places.into_iter().zip(logits.chunks_exact(width).map(guesses)).collect())
+    }
+}
+
+/// Where each position may attend; none: everywhere in its row.
+fn segments(batch: &Batch, device: &Device) -> Option<Tensor<2, Int>> {
+    (!batch.single_segment()).then(|| {
+        let ids: Vec<i32> = batch.segments.iter().map(|id| *id as i32).collect();
+        Tensor::from_data(TensorData::new(ids, batch.shape), device)
+    })
+}
