@@ -17,6 +17,8 @@ pub struct Masking {
     specials: Specials,
     /// Ids that may stand in for others: all but the special ones.
     replacements: Vec<u32>,
+    /// Of each id, whether it is special, `[UNK]` included: never chosen.
+    special: Vec<bool>,
     /// Of each id, whether it continues the word before it.
     continues: Vec<bool>,
     seed: u64,
@@ -33,10 +35,12 @@ impl Masking {
         let is_special = |id: &u32| {
             tokenizer.token(*id).is_none_or(|token| token.starts_with('[') && token.ends_with(']') && token.len() > 2)
         };
+        let special: Vec<bool> = ids.clone().map(|id| is_special(&id)).collect();
         Ok(Self {
             config: config.clone(),
             specials,
-            replacements: ids.clone().filter(|id| !is_special(id)).collect(),
+            replacements: ids.clone().filter(|id| !special[*id as usize]).collect(),
+            special,
             continues: ids.map(|id| tokenizer.continues_word(id)).collect(),
             seed,
         })
@@ -75,10 +79,10 @@ impl Masking {
             if !(self.config.whole_word && continues && place > 0) {
                 word = place;
             }
-            if draw(word, 0) >= self.config.probability {
-                continue;
+            let special = self.special.get(tokens[place] as usize).copied().unwrap_or(true);
+            if !special && draw(word, 0) < self.config.probability {
+                weights[place] = 1.0;
             }
-            weights[place] = 1.0;
         }
         for place in (0..tokens.len()).filter(|place| weights[*place] > 0.0) {
             match draw(place, 1) {
@@ -117,15 +121,15 @@ mod tests {
             let ids = [0, 1].map(|i| RowId { epoch: 3, row: 2 * row as u64 + i });
             let batch = masking.batch(&texts, ids.to_vec());
             let Target::Tokens(targets) = &batch.targets[0] else { unreachable!() };
-            for i in 0..batch.tokens.len() {
-                let real = batch.segments[i] == 1 && ![2, 3].contains(&targets[i]);
+            for (i, target) in targets.iter().enumerate() {
+                let real = batch.segments[i] == 1 && ![2, 3].contains(target);
                 let is_chosen = batch.weights[0][i] > 0.0;
                 assert!(real || !is_chosen, "a special or padding token was chosen");
-                assert!(is_chosen || batch.tokens[i] == targets[i]);
+                assert!(is_chosen || batch.tokens[i] == *target);
                 total += f64::from(real);
                 chosen += f64::from(is_chosen);
                 masked += f64::from(is_chosen && batch.tokens[i] == 4);
-                kept += f64::from(is_chosen && batch.tokens[i] == targets[i]);
+                kept += f64::from(is_chosen && batch.tokens[i] == *target);
             }
         }
         assert!(total > 1e6);
@@ -146,14 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn unknown_tokens_are_never_chosen() {
+        let (masking, _) = masking(false);
+        let batch = masking.batch(&[&[1; 400]], vec![RowId { epoch: 0, row: 0 }]);
+        assert!(batch.weights[0].iter().all(|weight| *weight == 0.0));
+    }
+
+    #[test]
     fn whole_words_are_chosen_together() {
         let (masking, tokenizer) = masking(true);
         let text = tokenizer.encode(&(0..200).map(|i| format!("w{} ", i * 37 % 991)).collect::<String>()).unwrap();
         let mut words = 0;
         for row in 0..40 {
             let batch = masking.batch(&[&text], vec![RowId { epoch: 0, row }]);
-            for i in 1..text.len() {
-                if tokenizer.continues_word(text[i]) {
+            for (i, id) in text.iter().enumerate().skip(1) {
+                if tokenizer.continues_word(*id) {
                     words += 1;
                     assert_eq!(batch.weights[0][i + 1], batch.weights[0][i]);
                 }

@@ -263,6 +263,9 @@ impl Tokenizer {
                 config.entry(key.into()).or_insert_with(|| json!(self.token(id)));
             }
             config.entry("unk_token".into()).or_insert_with(|| json!(bert::SPECIALS[1]));
+            // Without it a tokenizer of no named family leaves the second text of a pair without its type.
+            let inputs = json!(["input_ids", "token_type_ids", "attention_mask"]);
+            config.entry("model_input_names".into()).or_insert(inputs);
         }
         let mut config = serde_json::to_vec_pretty(&config).expect("JSON values always serialize");
         config.push(b'\n');

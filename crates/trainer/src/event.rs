@@ -40,7 +40,7 @@ pub enum Event {
         step: u64,
         /// The checkpoint's directory.
         path: PathBuf,
-        /// Whether it is the best by validation loss so far.
+        /// Whether it is the best so far by `train.best_metric`.
         best: bool,
     },
     /// Something the person should read once.
@@ -51,8 +51,12 @@ pub enum Event {
         step: u64,
         /// How the run ended.
         outcome: Outcome,
-        /// The best checkpoint: its step, its validation loss in nats a token, its directory.
+        /// The best checkpoint: its step, its validation figure, its directory.
         best: Option<(u64, f64, PathBuf)>,
+        /// What that figure is, as `loss`.
+        best_metric: String,
+        /// Whether the model is an encoder: it predicts, and does not generate.
+        encoder: bool,
         /// Time since this process began to train.
         elapsed: Duration,
     },
@@ -88,7 +92,7 @@ pub struct StepReport {
 pub struct EvalReport {
     /// Optimizer steps done.
     pub step: u64,
-    /// Mean validation loss in nats a token.
+    /// Mean validation loss in nats a target: a token, or a classifier's row.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// `exp(loss)`.
@@ -102,7 +106,7 @@ pub struct EvalReport {
     /// Further figures by name, such as `f1`; see [`crate::metrics::Report::metrics`]. None for a language model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
-    /// Whether this is the lowest validation loss so far.
+    /// Whether this is the best so far by `train.best_metric`.
     pub best: bool,
     /// Time since this process began to train.
     #[serde(rename = "elapsed_seconds", with = "seconds")]

@@ -26,7 +26,9 @@ pub(crate) struct Restored {
 }
 
 /// Settings that change how a run goes on, not what it is.
-const MAY_CHANGE: [&str; 21] = [
+const MAY_CHANGE: [&str; 23] = [
+    "train.best_metric",
+    "train.early_stopping_patience",
     "data",
     "train.output_dir",
     "train.device",

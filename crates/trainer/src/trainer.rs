@@ -7,7 +7,7 @@ use crate::event::{EvalReport, Event, Outcome, StepReport};
 use crate::forward::{StepGradient, StepOptions};
 use crate::loss_scale::LossScale;
 use crate::memory::peak_bytes;
-use crate::metrics::Report;
+use crate::metrics::{Report, higher_is_better};
 use crate::network::{Network, NetworkConfig};
 use crate::observer::{Observers, save_confusion};
 use crate::optimizer::{Optimizer, Scale, clip_factor, first_not_finite, squared_norm};
@@ -45,7 +45,7 @@ pub struct Finished {
     pub outcome: Outcome,
     /// Steps made since the run's start.
     pub step: u64,
-    /// The best checkpoint by validation loss.
+    /// The best checkpoint: its step, its figure, its directory.
     pub best: Option<(u64, f64, PathBuf)>,
     /// The newest checkpoint.
     pub last: Option<PathBuf>,
@@ -239,6 +239,8 @@ impl Trainer {
                 step: finished.step,
                 outcome,
                 best: finished.best.clone(),
+                best_metric: self.config.train.best_metric.clone(),
+                encoder: matches!(self.model_config, NetworkConfig::Bert(_)),
                 elapsed: self.progress.elapsed,
             });
         }
@@ -301,10 +303,16 @@ impl Trainer {
             if (evaluates || step == total) && signal == 0 {
                 best = self.evaluate(observers, &mut sampler);
             }
-            if saves || best || last {
+            let early = evaluates && !last && self.is_exhausted();
+            if saves || best || last || early {
                 self.save(observers, best)?;
             }
             self.progress.elapsed += clock.elapsed();
+            if early {
+                let patience = settings.early_stopping_patience.unwrap_or_default();
+                observers.notify(&Event::Note(format!("stopped early: {patience} evaluations without a new best")));
+                return Ok(Outcome::Completed);
+            }
             if signal != 0 && step < total {
                 return Ok(Outcome::Stopped(signal as i32));
             }
@@ -380,11 +388,19 @@ impl Trainer {
         Error::Diverged { step, what, last_good: self.progress.last.clone() }
     }
 
+    /// Whether so many evaluations brought no new best that the run shall end.
+    fn is_exhausted(&self) -> bool {
+        let since = |best: &Best| (self.progress.step - best.step) / self.config.train.eval_every.max(1);
+        let patience = self.config.train.early_stopping_patience;
+        patience.is_some_and(|patience| self.progress.best.as_ref().is_some_and(|best| since(best) >= patience))
+    }
+
     fn model(&self) -> &Network {
         self.model.as_ref().expect("the model is only away during an update")
     }
 
-    /// Evaluates on the validation rows and shows a sample; whether this is the best model so far.
+    /// Evaluates on the validation rows and shows a sample; whether this is the best model so far by the figure that the
+    /// config names.
     fn evaluate(&mut self, observers: &mut Observers, sampler: &mut Option<&mut dyn Sampler>) -> bool {
         let step = self.progress.step;
         let frozen = self.model().valid();
@@ -396,13 +412,27 @@ impl Trainer {
             let result = in_thread_pool(&device, || {
                 evaluate_network(&frozen, batches, self.config.train.precision.into(), &device)
             });
-            is_best =
-                result.loss.is_finite() && self.progress.best.as_ref().is_none_or(|best| result.loss < best.metric);
-            if is_best {
-                self.progress.best = Some(Best { step, metric: result.loss });
-            }
             let labels = self.model_config.labels();
             let report = result.classes.as_ref().and_then(|classes| classes.report(labels).ok());
+            let metrics = report.as_ref().map(Report::metrics).unwrap_or_default();
+            let name = &self.config.train.best_metric;
+            let value = match name.as_str() {
+                "loss" => result.loss,
+                "perplexity" => result.perplexity(),
+                "accuracy" => result.accuracy,
+                name => metrics.get(name).copied().unwrap_or(f64::NAN),
+            };
+            if value.is_nan() && result.loss.is_finite() {
+                observers.notify(&Event::Note(format!("this evaluation has no `train.best_metric` = \"{name}\"")));
+            }
+            let better = |best: &Best| match higher_is_better(name) {
+                Some(true) => value > best.metric,
+                _ => value < best.metric,
+            };
+            is_best = value.is_finite() && self.progress.best.as_ref().is_none_or(better);
+            if is_best {
+                self.progress.best = Some(Best { step, metric: value });
+            }
             if is_best && let Some(report) = &report {
                 let dir = &self.config.train.output_dir;
                 let title = format!("step {step}, validation");
@@ -416,7 +446,7 @@ impl Trainer {
                 perplexity: result.perplexity(),
                 accuracy: result.accuracy,
                 tokens: result.tokens,
-                metrics: report.map(|report| report.metrics()).unwrap_or_default(),
+                metrics,
                 best: is_best,
                 elapsed: clock.elapsed(),
             }));

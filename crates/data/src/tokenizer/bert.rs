@@ -26,10 +26,13 @@ const LONGEST_WORD: usize = 100;
 /// Trains the tokenizer that `config` asks for; the same documents always give the same one.
 pub(crate) fn train(config: &BertTokenizerConfig, documents: &[String]) -> Result<Value, Error> {
     let normalizer = BertNormalizer::new(true, true, None, config.lowercase);
-    let words = count_words(&normalizer, documents)?;
+    let mut words = count_words(&normalizer, documents)?;
     let normalizer = normalizer_json(config.lowercase);
     match config.level {
-        TokenLevel::Wordpiece => wordpiece(pieces(config, &words)?, normalizer),
+        TokenLevel::Wordpiece => {
+            words.retain(|word, _| word.chars().count() <= LONGEST_WORD);
+            wordpiece(pieces(config, &words)?, normalizer)
+        }
         TokenLevel::Char => {
             let mut counts: BTreeMap<char, u64> = BTreeMap::new();
             for (word, count) in &words {
@@ -78,23 +81,33 @@ fn room(config: &BertTokenizerConfig) -> Result<usize, Error> {
 
 /// The pieces that byte-pair merging finds, as the library's own WordPiece trainer does.
 fn pieces(config: &BertTokenizerConfig, words: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u32>, Error> {
-    // Letters at the start of a word and inside one. Given as special tokens, they have their ids before the library
-    // looks at the words in random order.
-    let mut letters: BTreeMap<String, u64> = BTreeMap::new();
+    // Of each letter, how often it occurs and whether it does so inside a word.
+    let mut letters: BTreeMap<char, (u64, bool)> = BTreeMap::new();
     for (word, count) in words {
         for (i, letter) in word.chars().enumerate() {
-            let piece = if i == 0 { letter.to_string() } else { format!("{CONTINUES}{letter}") };
-            *letters.entry(piece).or_default() += count;
+            let (total, inside) = letters.entry(letter).or_default();
+            *total += count;
+            *inside |= i > 0;
         }
     }
     let room = room(config)?;
-    let mut letters: Vec<(String, u64)> =
-        letters.into_iter().filter(|(_, count)| *count >= config.min_frequency).collect();
-    letters.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    letters.truncate(room);
-    letters.sort();
-    let known: BTreeSet<&str> = letters.iter().map(|(letter, _)| letter.as_str()).collect();
-    let specials = SPECIALS.into_iter().chain(known.iter().copied());
+    let mut letters: Vec<(char, u64, bool)> =
+        letters.into_iter().map(|(letter, (count, inside))| (letter, count, inside)).collect();
+    letters.retain(|(_, count, _)| *count >= config.min_frequency);
+    letters.sort_by_key(|(letter, count, _)| (std::cmp::Reverse(*count), *letter));
+    // Every letter may begin a word, as the library has it too. Given as special tokens, letters have their ids before
+    // the library looks at the words in random order.
+    let mut known = BTreeSet::new();
+    let mut tokens = BTreeSet::new();
+    for (letter, _, inside) in letters {
+        if tokens.len() + 1 + usize::from(inside) > room {
+            break;
+        }
+        known.insert(letter);
+        tokens.insert(letter.to_string());
+        tokens.extend(inside.then(|| format!("{CONTINUES}{letter}")));
+    }
+    let specials = SPECIALS.into_iter().chain(tokens.iter().map(String::as_str));
     let mut trainer = BpeTrainer::builder()
         .show_progress(false)
         .vocab_size(config.vocab_size)
@@ -103,14 +116,11 @@ fn pieces(config: &BertTokenizerConfig, words: &BTreeMap<String, u64>) -> Result
         .special_tokens(specials.map(|token| AddedToken::from(token.to_string(), false)).collect())
         .build();
     // A word with a letter that is no token is `[UNK]` whatever its other pieces.
-    let is_known = |word: &str| {
-        word.chars().enumerate().all(|(i, letter)| match i {
-            0 => known.contains(letter.to_string().as_str()),
-            _ => known.contains(format!("{CONTINUES}{letter}").as_str()),
-        })
-    };
-    let usable: Vec<(&String, u64)> =
-        words.iter().filter(|(word, _)| is_known(word)).map(|(word, count)| (word, *count)).collect();
+    let usable: Vec<(&String, u64)> = words
+        .iter()
+        .filter(|(word, _)| word.chars().all(|letter| known.contains(&letter)))
+        .map(|(word, count)| (word, *count))
+        .collect();
     // The library counts what it is fed; more copies than this change no order of frequencies that matters.
     let most = usable.iter().map(|(_, count)| *count).max().unwrap_or(1).div_ceil(1 << 20).max(1);
     let texts =
@@ -136,9 +146,7 @@ fn count_words(normalizer: &BertNormalizer, documents: &[String]) -> Result<BTre
             let mut split = PreTokenizedString::from(text.get());
             BertPreTokenizer.pre_tokenize(&mut split)?;
             for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-                if word.chars().count() <= LONGEST_WORD {
-                    *counts.entry(word.to_owned()).or_default() += 1;
-                }
+                *counts.entry(word.to_owned()).or_default() += 1;
             }
         }
         Ok(counts)
@@ -238,6 +246,28 @@ mod tests {
         let tokenizer = trained(TokenLevel::Char, 60);
         assert_eq!(tokens(&tokenizer, "Low 好吃z"), ["l", "o", "w", "好", "吃", "[UNK]"]);
         assert_eq!(trained(TokenLevel::Char, 8).vocab_size(), 8);
+    }
+
+    #[test]
+    fn a_vocabulary_is_never_larger_than_asked_for() {
+        for vocab_size in 6..60 {
+            assert!(trained(TokenLevel::Wordpiece, vocab_size).vocab_size() <= vocab_size, "{vocab_size}");
+        }
+    }
+
+    #[test]
+    fn a_saved_tokenizer_asks_for_the_types_of_a_pair() {
+        let files = trained(TokenLevel::Wordpiece, 60).files(32);
+        let config: Value = serde_json::from_slice(&files["tokenizer_config.json"]).unwrap();
+        assert_eq!(config["model_input_names"], json!(["input_ids", "token_type_ids", "attention_mask"]));
+    }
+
+    #[test]
+    fn characters_of_words_however_long_are_tokens() {
+        let long = ["ab".repeat(LONGEST_WORD)];
+        let config = BertTokenizerConfig { vocab_size: 9, min_frequency: 1, lowercase: true, level: TokenLevel::Char };
+        let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &long, false).unwrap();
+        assert_eq!(tokens(&tokenizer, "ab"), ["a", "b"]);
     }
 
     #[test]

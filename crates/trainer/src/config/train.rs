@@ -83,6 +83,14 @@ pub struct TrainConfig {
     #[serde(default = "default_eval_batches")]
     #[schemars(range(min = 1))]
     pub eval_batches: usize,
+    /// The validation figure that decides which checkpoint is the best: `loss`, `perplexity`, `accuracy`, and of a
+    /// classifier any figure that `firebox eval --json` gives, as `f1` (macro), `weighted_f1`, `mcc`, `roc_auc`.
+    #[serde(default = "default_best_metric")]
+    pub best_metric: String,
+    /// Stop after this many evaluations in a row without a new best. Default: go on to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub early_stopping_patience: Option<u64>,
     /// Steps between checkpoints; 0 means only at the end.
     #[serde(default = "default_interval")]
     pub save_every: u64,
@@ -125,6 +133,10 @@ fn default_max_grad_norm() -> f64 {
 
 fn default_interval() -> u64 {
     250
+}
+
+fn default_best_metric() -> String {
+    "loss".to_owned()
 }
 
 fn default_eval_batches() -> usize {

@@ -11,6 +11,7 @@ use super::error::Subject;
 use super::schedule::ScheduleConfig;
 use super::suggest::nearest;
 use super::train::{STOP_KEYS, TrainConfig};
+use crate::metrics::higher_is_better;
 
 /// What is wrong with the meaning of a config.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) fn validate(config: &RunConfig) -> Vec<Problem> {
     problems.model(&config.model);
     problems.stop(&config.train);
     problems.train(&config.train);
+    problems.best(&config.train);
     problems.schedule(config);
     problems.0
 }
@@ -201,6 +203,23 @@ impl Problems {
                 ["model.bert.dropout"],
                 "`model.bert.dropout` has no effect, because `hidden_dropout`, `attn_dropout` and `classifier_dropout` are all given",
                 "leave it out, or leave out those that shall follow it",
+            );
+        }
+    }
+
+    fn best(&mut self, train: &TrainConfig) {
+        if higher_is_better(&train.best_metric).is_none() {
+            self.add(
+                ["train.best_metric"],
+                format!("`train.best_metric`: there is no figure `{}`", train.best_metric),
+                "loss, perplexity, accuracy, f1, weighted_f1, mcc or roc_auc, for example",
+            );
+        }
+        if train.early_stopping_patience.is_some() && train.eval_every == 0 {
+            self.add(
+                ["train.early_stopping_patience", "train.eval_every"],
+                "`train.early_stopping_patience` has no effect, because `train.eval_every` is 0",
+                "set `train.eval_every`",
             );
         }
     }

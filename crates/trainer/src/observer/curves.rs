@@ -197,7 +197,8 @@ mod tests {
     }
 
     fn finished(outcome: Outcome) -> Event {
-        Event::Finished { step: 100, outcome, best: None, elapsed: Duration::from_secs(9) }
+        let best_metric = "loss".into();
+        Event::Finished { step: 100, outcome, best: None, best_metric, encoder: false, elapsed: Duration::from_secs(9) }
     }
 
     /// The SVG of a run of these events.

@@ -75,9 +75,11 @@ pub enum Record {
 pub struct Best {
     /// Optimizer steps done.
     pub step: u64,
-    /// Validation loss in nats a token.
+    /// What it is the best by, as `loss`.
+    pub metric: String,
+    /// That figure on the validation split.
     #[serde(deserialize_with = "null_is_nan")]
-    pub loss: f64,
+    pub value: f64,
     /// The checkpoint's directory.
     pub path: String,
 }
@@ -94,13 +96,18 @@ impl Record {
             Event::Sample { step, text } => Self::Sample { step: *step, text: text.clone() },
             Event::Saved { step, path, best } => Self::Saved { step: *step, path: text(path), best: *best },
             Event::Note(note) => Self::Note { step: last_step, text: note.clone() },
-            Event::Finished { step, outcome, best, elapsed } => {
+            Event::Finished { step, outcome, best, best_metric, elapsed, .. } => {
                 let (outcome, signal) = match outcome {
                     Outcome::Completed => ("completed", None),
                     Outcome::Stopped(signal) => ("stopped", Some(*signal)),
                     Outcome::Diverged => ("diverged", None),
                 };
-                let best = best.as_ref().map(|(step, loss, path)| Best { step: *step, loss: *loss, path: text(path) });
+                let best = best.as_ref().map(|(step, value, path)| Best {
+                    step: *step,
+                    metric: best_metric.clone(),
+                    value: *value,
+                    path: text(path),
+                });
                 Self::Finished { step: *step, outcome: outcome.to_owned(), signal, best, elapsed: *elapsed }
             }
         }
@@ -243,7 +250,14 @@ mod tests {
 
     fn finished(step: u64, outcome: Outcome) -> Event {
         let best = Some((step, 2.5, PathBuf::from("runs/x/step-000020")));
-        Event::Finished { step, outcome, best, elapsed: Duration::from_secs(3) }
+        Event::Finished {
+            step,
+            outcome,
+            best,
+            best_metric: "loss".into(),
+            encoder: false,
+            elapsed: Duration::from_secs(3),
+        }
     }
 
     fn observe_all(events: &[Event]) {
@@ -278,7 +292,7 @@ mod tests {
         assert_eq!(lines[1]["elapsed_seconds"], 1.5);
         assert_eq!(lines[2]["metrics"]["f1"], 0.5);
         assert_eq!(lines[6]["signal"], 15);
-        assert_eq!(lines[6]["best"]["loss"], 2.5);
+        assert_eq!((&lines[6]["best"]["metric"], &lines[6]["best"]["value"]), (&"loss".into(), &2.5.into()));
     }
 
     #[test]

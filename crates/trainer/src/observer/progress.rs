@@ -171,10 +171,10 @@ impl Progress {
 
     fn finished(
         &mut self,
-        step: u64,
-        outcome: Outcome,
+        (step, outcome, elapsed): (u64, Outcome, Duration),
         best: Option<&(u64, f64, PathBuf)>,
-        elapsed: Duration,
+        best_metric: &str,
+        encoder: bool,
     ) -> io::Result<()> {
         let paint = self.paint;
         let after = clock(elapsed);
@@ -191,9 +191,9 @@ impl Progress {
             Outcome::Diverged => format!("{} at step {step} after {after}", paint.red("diverged")),
         }];
         let last = self.last_saved.as_deref();
-        if let Some((best_step, best_loss, path)) = best {
-            let (path, best_loss) = (shell_path(path), loss(*best_loss));
-            lines.push(format!("  best checkpoint  {path}  (validation loss {best_loss}, step {best_step})"));
+        if let Some((best_step, value, path)) = best {
+            let (path, value) = (shell_path(path), loss(*value));
+            lines.push(format!("  best checkpoint  {path}  (validation {best_metric} {value}, step {best_step})"));
         }
         match outcome {
             Outcome::Completed => {
@@ -201,7 +201,10 @@ impl Progress {
                 lines.extend(path.map(|path| {
                     format!(
                         "  next             {}",
-                        paint.bold(&format!("firebox generate {} --prompt \"...\"", shell_path(path)))
+                        paint.bold(&match encoder {
+                            false => format!("firebox generate {} --prompt \"...\"", shell_path(path)),
+                            true => format!("firebox predict {} --text \"...\"", shell_path(path)),
+                        })
                     )
                 }));
             }
@@ -242,8 +245,8 @@ impl Observer for Progress {
                 self.print(&[self.paint.dim(&line)])?;
             }
             Event::Note(note) => self.print(&[format!("{}  {note}", self.paint.yellow("note"))])?,
-            Event::Finished { step, outcome, best, elapsed } => {
-                self.finished(*step, *outcome, best.as_ref(), *elapsed)?;
+            Event::Finished { step, outcome, best, best_metric, encoder, elapsed } => {
+                self.finished((*step, *outcome, *elapsed), best.as_ref(), best_metric, *encoder)?;
             }
         }
         Ok(())
@@ -362,7 +365,8 @@ mod tests {
 
     fn finished(outcome: Outcome) -> Event {
         let best = Some((1750, 1.8741, PathBuf::from("runs/x/step-001750")));
-        Event::Finished { step: 2000, outcome, best, elapsed: Duration::from_secs(192) }
+        let best_metric = "loss".into();
+        Event::Finished { step: 2000, outcome, best, best_metric, encoder: false, elapsed: Duration::from_secs(192) }
     }
 
     fn plain(events: &[Event]) -> String {
