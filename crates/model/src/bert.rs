@@ -13,7 +13,6 @@ use crate::weights::{self, Initial};
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use config::INITIALIZER_RANGE;
 use kernels::{
     Activation, AttentionOptions, CrossEntropy, NormPlace, Precision, Residual, attention_sublayer, cross_entropy_sum,
     dropout, embedding, feed_forward_sublayer, layer_norm, linear, residual_add, tied_head,
@@ -92,14 +91,14 @@ impl Input {
 }
 
 impl Bert {
-    /// A fresh model: weights from N(0, 0.02), biases zero, norms one (Devlin et al. 2019's released code).
+    /// A fresh model: weights from N(0, `initializer_range`), biases zero, norms one (Devlin et al. 2019's released code).
     ///
     /// The weights are a function of `seed` and the parameter's place alone: every device starts from the same.
     pub fn new(config: &BertConfig, seed: u64, device: &Device) -> Self {
         weights::initialize(Self::blank(config, device), seed, |name| match name {
             _ if name.ends_with("LayerNorm.weight") => Initial::Ones,
             _ if name.ends_with("bias") => Initial::Zeros,
-            _ => Initial::Normal(INITIALIZER_RANGE),
+            _ => Initial::Normal(config.initializer_range),
         })
     }
 

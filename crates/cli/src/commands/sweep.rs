@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use trainer::config::RunConfig;
+use trainer::metrics::higher_is_better;
 use trainer::observer::{Curves, JsonlMetrics, METRICS_FILE, Observers, Record, read};
 use trainer::search::{Space, Trial};
 use trainer::{EvalReport, Outcome, Resume, Trainer};
@@ -31,7 +32,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The validation metric that trials are sorted by.
-    #[arg(long, default_value = "loss")]
+    #[arg(long, default_value = "loss", value_parser = known_metric)]
     metric: String,
     /// Set a key for all trials; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -45,6 +46,11 @@ pub struct Arguments {
     /// Print one JSON value.
     #[arg(long)]
     json: bool,
+}
+
+fn known_metric(name: &str) -> Result<String, String> {
+    let known = higher_is_better(name).is_some();
+    known.then(|| name.to_string()).ok_or_else(|| "no such figure; loss, accuracy, f1, for example".into())
 }
 
 /// An evaluation's figures by name.
@@ -192,7 +198,9 @@ fn write(path: &Path, value: &Value) -> Result<(), Failure> {
 /// The figures of an evaluation by name.
 fn figures(report: &EvalReport) -> Figures {
     let named = [("loss", report.loss), ("perplexity", report.perplexity), ("accuracy", report.accuracy)];
-    named.into_iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.to_string(), value)).collect()
+    let of_language = named.into_iter().map(|(name, value)| (name.to_string(), value));
+    let all = of_language.chain(report.metrics.clone());
+    all.filter(|(_, value)| value.is_finite()).collect()
 }
 
 /// Step and figures of the evaluation that is best by `metric`, of all that a run's history holds.
@@ -209,7 +217,7 @@ fn best_evaluation(history: &Path, metric: &str) -> Result<Option<(u64, Figures)
 
 /// Turned so that less is better.
 fn oriented(value: f64, metric: &str) -> f64 {
-    if matches!(metric, "loss" | "perplexity") { value } else { -value }
+    if higher_is_better(metric) == Some(true) { -value } else { value }
 }
 
 /// What trials are sorted by: failed ones come last.
@@ -223,9 +231,10 @@ fn rank(result: &TrialResult, metric: &str) -> f64 {
 /// The trials, a line each, columns aligned.
 fn table(results: &[TrialResult], metric: &str) -> String {
     let mut names = vec![metric.to_string()];
-    names.extend(results.iter().flat_map(|result| result.metrics.keys().cloned()).filter(|name| name != metric));
-    let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
+    // The rest stands in `result.json`.
+    let usual = ["loss", "accuracy", "f1", "perplexity"].map(String::from);
+    let is_known = |name: &String| results.iter().any(|result| result.metrics.contains_key(name));
+    names.extend(usual.into_iter().filter(|name| name != metric && is_known(name)));
     let keys: Vec<String> = results.first().map(|result| result.set.keys().cloned().collect()).unwrap_or_default();
     let header = names.iter().cloned().chain(["step".to_string()]).chain(keys.iter().cloned());
     let mut rows: Vec<Vec<String>> = vec![header.chain(["directory".to_string()]).collect()];

@@ -17,13 +17,11 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
         .filter(|path| path.ends_with(".toml"))
         .collect();
     configs.sort();
-    assert!(configs.len() >= 4, "{configs:?}");
+    assert!(configs.len() >= 9, "{configs:?}");
     for config in configs {
         let run = Run::new();
         let out = format!("train.output_dir={}", run.path("out").display());
         let mut sets = vec![
-            // The shipped text stands in for what a person downloads.
-            "data.text.files=['datasets/stories.txt']",
             "train.device=flex",
             "train.max_steps=1",
             "train.micro_batch_size=1",
@@ -33,14 +31,33 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
             "schedule.constant.warmup_steps=0",
             &out,
         ];
+        // What ships stands in for what a person downloads.
+        if config.contains("classify") {
+            sets.extend([
+                "data.labelled.files=['datasets/support-questions.csv']",
+                "data.labelled.text='text'",
+                "data.labelled.label='label'",
+            ]);
+        } else {
+            sets.push("data.text.files=['datasets/stories.txt']");
+        }
+        // Large: shrunk in every size, since the shipped text is far too small for them.
         if config.contains("124m") {
-            // Large: shrunk in every size, since the shipped text is far too small for it.
             sets.extend([
                 "model.gpt.n_layer=1",
                 "model.gpt.d_model=48",
                 "model.gpt.max_seq_len=32",
                 "tokenizer.bpe.vocab_size=300",
                 "model.gpt.vocab_size=320",
+            ]);
+        }
+        if config.contains("bert-base") {
+            sets.extend([
+                "model.bert.n_layer=1",
+                "model.bert.d_model=48",
+                "model.bert.max_seq_len=32",
+                "tokenizer.bert.vocab_size=300",
+                "train.precision='f32'",
             ]);
         }
         let arguments: Vec<&str> =

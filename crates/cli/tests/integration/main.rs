@@ -6,6 +6,7 @@ mod bad_input;
 mod bert_golden;
 mod commands;
 mod configs;
+mod encoders;
 mod golden;
 mod gradients;
 mod layering;

@@ -5,7 +5,7 @@ use crate::gpt::ConfigError;
 use serde_json::{Map, Value, json};
 
 /// BERT's `initializer_range`: the standard deviation of fresh weights.
-pub(super) const INITIALIZER_RANGE: f64 = 0.02;
+const INITIALIZER_RANGE: f64 = 0.02;
 
 /// The shape of a BERT, its dropouts and its head.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,8 @@ pub struct BertConfig {
     pub classifier_dropout: f64,
     /// Epsilon of every LayerNorm.
     pub layer_norm_eps: f64,
+    /// Standard deviation of fresh weights.
+    pub initializer_range: f64,
     /// What the hidden states become.
     pub head: BertHead,
 }
@@ -171,6 +173,7 @@ impl Default for BertConfig {
             attn_dropout: 0.1,
             classifier_dropout: 0.1,
             layer_norm_eps: 1e-12,
+            initializer_range: INITIALIZER_RANGE,
             head: BertHead::None,
         }
     }
@@ -197,6 +200,7 @@ impl BertConfig {
             attn_dropout: settings.attn_dropout.or(settings.dropout).unwrap_or(base.attn_dropout),
             classifier_dropout: settings.classifier_dropout.or(settings.dropout).unwrap_or(hidden_dropout),
             layer_norm_eps: settings.layer_norm_eps.unwrap_or(base.layer_norm_eps),
+            initializer_range: settings.initializer_range.unwrap_or(base.initializer_range),
             head,
         }
         .check(tokenizer_size)
@@ -241,6 +245,7 @@ impl BertConfig {
             attn_dropout: settings.attn_dropout.or(settings.dropout).unwrap_or(self.attn_dropout),
             classifier_dropout: settings.classifier_dropout.or(settings.dropout).unwrap_or(hidden_dropout),
             layer_norm_eps: settings.layer_norm_eps.unwrap_or(self.layer_norm_eps),
+            initializer_range: settings.initializer_range.unwrap_or(self.initializer_range),
             head,
             ..self
         }
@@ -309,7 +314,7 @@ impl BertConfig {
             "attention_probs_dropout_prob": self.attn_dropout,
             "classifier_dropout": self.classifier_dropout,
             "layer_norm_eps": self.layer_norm_eps,
-            "initializer_range": INITIALIZER_RANGE,
+            "initializer_range": self.initializer_range,
             "pad_token_id": pad,
             "tie_word_embeddings": true,
             "dtype": "float32",
@@ -380,6 +385,7 @@ impl BertConfig {
             attn_dropout: number("attention_probs_dropout_prob", 0.1),
             classifier_dropout: number("classifier_dropout", hidden_dropout),
             layer_norm_eps: number("layer_norm_eps", 1e-12),
+            initializer_range: number("initializer_range", INITIALIZER_RANGE),
             head: BertHead::from_hf(config)?,
         }
         .check(0)

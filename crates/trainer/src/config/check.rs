@@ -241,11 +241,12 @@ fn missing(path: &str, full: &str, field: &Field) -> (String, Option<String>) {
         }
         Shape::Table(fields) => {
             let required = fields.iter().find(|field| field.required);
-            let table = fields.iter().find(|field| field.shape.is_table());
-            let hint = match (required, table) {
-                (Some(key), _) => format!("add it with `{}`", key.name),
-                (None, Some(table)) => format!("add [{full}.{}]", table.name),
-                (None, None) => "add it".to_owned(),
+            let tables = fields.iter().filter(|field| field.shape.is_table());
+            let tables: Vec<String> = tables.map(|table| format!("[{full}.{}]", table.name)).collect();
+            let hint = match required {
+                Some(key) => format!("add it with `{}`", key.name),
+                None if tables.is_empty() => "add it".to_owned(),
+                None => format!("add {}", tables.join(" or ")),
             };
             (format!("[{full}] is missing"), Some(hint))
         }

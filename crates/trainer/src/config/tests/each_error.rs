@@ -74,7 +74,7 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
         (
             "[data.text]\nfiles = [\"Cargo.toml\"]",
             "",
-            "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl] or [data.csv]",
+            "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl], [data.csv] or [data.labelled]",
         ),
         (
             "[train]\noutput_dir = \"runs/test\"\nmax_steps = 100\n",
@@ -243,7 +243,7 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
         (
             "[model.gpt]\nn_layer = 2\nn_head = 2\nd_model = 8\nmax_seq_len = 16\ndropout = 0\n",
             "[model]\n",
-            "x.toml:4:2: error: [model] names no model; hint: add [model.gpt], or `init_from` with a HuggingFace directory",
+            "x.toml:4:2: error: [model] names no model; hint: add [model.gpt] or [model.bert], or `init_from` with a HuggingFace directory",
         ),
         (
             "[\"Cargo.toml\"]",
@@ -326,8 +326,8 @@ x.toml:15:11: error: unknown table [schedule.cosin]; hint: did you mean [schedul
 fn an_empty_file_says_what_a_config_needs() {
     assert_eq!(
         parse("", &[]).unwrap_err(),
-        "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl] or [data.csv]\n\
-         x.toml: error: [model] is missing; hint: add [model.gpt]\n\
+        "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl], [data.csv] or [data.labelled]\n\
+         x.toml: error: [model] is missing; hint: add [model.bert] or [model.gpt]\n\
          x.toml: error: [train] is missing; hint: add it with `output_dir`\n\
          x.toml: error: [tokenizer] is missing; hint: add [tokenizer.char] or [tokenizer.bpe], or start from a model \
          that has one with `model.init_from`"

@@ -121,6 +121,7 @@ max_steps = 100
 max_grad_norm = 1.0
 eval_every = 250
 eval_batches = 50
+best_metric = "loss"
 save_every = 250
 keep_last = 2
 log_every = 10

@@ -1,0 +1,194 @@
+//! A BERT through the commands: pre-trained, fine-tuned, evaluated, asked, and given bad input.
+
+use crate::support::Run;
+use std::sync::LazyLock;
+
+/// Questions of three kinds, told apart by their words; a hundred of each of two kinds, thirty of the third.
+fn questions() -> String {
+    let names = ["Mia", "Tom", "Ana", "Ben", "Zoe"];
+    let row = |i: usize| {
+        let name = names[i * 7 % 5];
+        match i % 7 {
+            0..=2 => format!("\"where is the parcel number {i}, asks {name}\",delivery\n"),
+            3..=5 => format!("{name} wants the money for order {i} back,refund\n"),
+            _ => format!("{name} forgot the password {i},konto 账户\n"),
+        }
+    };
+    "text,label\n".to_string() + &(0..230).map(row).collect::<String>()
+}
+
+const SMALL: &str = r#"
+[split]
+validation = 0.2
+test = 0.2
+seed = 4
+[model.bert]
+n_layer = 1
+n_head = 2
+d_model = 32
+max_seq_len = 24
+dropout = 0.1
+initializer_range = 0.08
+[tokenizer.bert]
+vocab_size = 220
+[optimizer.adamw]
+lr = 5e-3
+[schedule.cosine]
+warmup_steps = 5
+"#;
+
+const CLASSIFIER: &str = r#"
+[data.labelled]
+files = ["questions.csv"]
+[train]
+output_dir = "run"
+device = "ndarray"
+micro_batch_size = 16
+max_steps = 150
+eval_every = 50
+save_every = 25
+log_every = 10
+best_metric = "f1"
+"#;
+
+fn run_of(config: &str) -> Run {
+    let run = Run::new();
+    std::fs::write(run.path("questions.csv"), questions()).expect("writable");
+    std::fs::write(run.path("run.toml"), format!("{config}{SMALL}")).expect("writable");
+    run
+}
+
+static TRAINED: LazyLock<Run> = LazyLock::new(|| {
+    let run = run_of(CLASSIFIER);
+    let ended = run.train(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    run
+});
+
+#[test]
+fn a_classifier_learns_and_leaves_figures_and_a_picture() {
+    let run = &*TRAINED;
+    let report = run.firebox(&["eval", "run", "--split", "test", "--device", "flex", "--json"]).json();
+    assert!(report["accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.9), "{report:#}");
+    assert_eq!(report["labels"], serde_json::json!(["delivery", "konto 账户", "refund"]));
+    assert_eq!(report["confusion"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["examples"], 46);
+    for file in ["confusion.svg", "confusion.png", "curves.svg"] {
+        assert!(std::fs::metadata(run.path("run").join(file)).is_ok_and(|file| file.len() > 1000), "{file}");
+    }
+    let metrics = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
+    assert!(metrics.contains("\"weighted_f1\":"), "{metrics}");
+    let config = std::fs::read_to_string(run.path("run/step-000150/config.json")).expect("written");
+    assert!(config.contains("\"BertForSequenceClassification\"") && config.contains("\"id2label\""), "{config}");
+}
+
+#[test]
+fn predictions_sum_to_one_and_say_which_words_they_rest_on() {
+    let run = &*TRAINED;
+    let texts = ["--text", "where is the parcel number 7", "--text", "", "--text", "Tom forgot the password"];
+    let answers = run.firebox(&[&["predict", "run", "--json", "--explain"][..], &texts].concat()).json();
+    let answers = answers.as_array().expect("a list");
+    assert_eq!(answers.len(), 3);
+    assert_eq!((&answers[0]["label"], &answers[2]["label"]), (&"delivery".into(), &"konto 账户".into()));
+    for answer in answers {
+        let sum: f64 = answer["probs"].as_object().expect("by label").values().filter_map(|p| p.as_f64()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{answer}");
+    }
+    let tokens = answers[0]["explanation"]["tokens"].as_array().expect("each token");
+    let most = tokens
+        .iter()
+        .max_by(|a, b| a["contribution"].as_f64().partial_cmp(&b["contribution"].as_f64()).expect("numbers"));
+    assert!(tokens.len() > 4 && most.is_some_and(|most| most["contribution"].as_f64() > Some(0.0)), "{tokens:?}");
+    // A file is answered a line a text, and an ensemble of one model twice says the same.
+    std::fs::write(run.path("ask.txt"), "where is it\nmoney back\n").expect("writable");
+    let alone = run.firebox(&["predict", "run", "--file", "ask.txt"]);
+    let twice = run.firebox(&["predict", "run", "--file", "ask.txt", "--ensemble", "run"]);
+    assert_eq!(alone.stdout.lines().count(), 2, "{}", alone.stderr);
+    assert_eq!(alone.stdout, twice.stdout);
+}
+
+#[test]
+fn a_resumed_classifier_ends_with_the_same_bits() {
+    let whole = &*TRAINED;
+    let run = run_of(CLASSIFIER);
+    let part = run.train(&["--set", "train.keep_last=9"]);
+    assert_eq!(part.code, Some(0), "{}", part.stderr);
+    for step in 76..=150 {
+        let _ = std::fs::remove_dir_all(run.path(&format!("run/step-{step:06}")));
+    }
+    let resumed = run.train(&["--resume"]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert!(resumed.stderr.contains("resuming from"), "{}", resumed.stderr);
+    let weights = |run: &Run| std::fs::read(run.path("run/step-000150/model.safetensors")).expect("written");
+    assert!(weights(&run) == weights(whole), "other weights than without a stop");
+}
+
+#[test]
+fn a_pre_trained_body_gets_a_head_and_masks_are_filled() {
+    let pre = CLASSIFIER
+        .replace("[data.labelled]", "[data.csv]")
+        .replace("best_metric = \"f1\"", "")
+        .replace("output_dir = \"run\"", "output_dir = \"pre\"");
+    let run = run_of(&pre);
+    let ended = run.train(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let filled = run.firebox(&["predict", "pre", "--text", "where is the [MASK] number 7", "--json"]).json();
+    let masks = filled[0]["masks"].as_array().expect("one");
+    assert_eq!((masks.len(), &masks[0]["position"]), (1, &4.into()));
+    assert!(masks[0]["top"].as_array().is_some_and(|top| top.len() >= 5));
+    let loss = run.firebox(&["eval", "pre", "--data", "questions.csv", "--json"]).json();
+    assert!(loss["perplexity"].as_f64().is_some_and(|p| p > 1.0 && p < 220.0), "{loss}");
+
+    let fine = CLASSIFIER.replace("[data.labelled]", "[model]\ninit_from = \"pre/latest-step\"\n[data.labelled]");
+    let newest = "pre/step-000150";
+    let config = format!("{}{}", fine.replace("pre/latest-step", newest), SMALL);
+    // The shape comes from the directory, and so does the tokenizer.
+    let cut = |text: &str, from: &str, to: &str| {
+        let start = text.find(from).expect("there");
+        let end = start + text[start..].find(to).expect("there");
+        text[..start].to_string() + &text[end..]
+    };
+    let config = cut(&cut(&config, "[model.bert]", "[tokenizer.bert]"), "[tokenizer.bert]", "[optimizer.adamw]");
+    std::fs::write(run.path("fine.toml"), config).expect("writable");
+    let ended = run.firebox(&["train", "fine.toml"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("fresh: ") && ended.stderr.contains("classifier.weight"), "{}", ended.stderr);
+}
+
+#[test]
+fn bad_labelled_data_is_told_with_its_place() {
+    let run = run_of(CLASSIFIER);
+    for (contents, code, part) in [
+        ("text,label\n", 3, "no text"),
+        ("text,label\na,x\nb,x\n", 3, "one label"),
+        ("text,kind\na,x\n", 3, "no column `label`"),
+        ("text,label\n\"a,x\n", 3, "questions.csv:2"),
+        ("text,label\na,x\n,y\n", 3, "questions.csv:3"),
+        ("text,label\na\0,x\n", 3, "NUL"),
+    ] {
+        std::fs::write(run.path("questions.csv"), contents).expect("writable");
+        let ended = run.train(&["--dry-run"]);
+        assert!(
+            ended.code == Some(code) && ended.stderr.contains(part),
+            "{contents:?}: {:?} {}",
+            ended.code,
+            ended.stderr
+        );
+    }
+    std::fs::write(run.path("other.csv"), "text,label\nwhere is it,shipping\n").expect("writable");
+    let trained = &*TRAINED;
+    std::fs::copy(run.path("other.csv"), trained.path("other.csv")).expect("copied");
+    let ended = trained.firebox(&["eval", "run", "--data", "other.csv"]);
+    assert!(ended.code == Some(3) && ended.stderr.contains("other.csv:2: the label `shipping`"), "{}", ended.stderr);
+    let long = format!("text,label\n{},refund\n", "money back ".repeat(10_000));
+    std::fs::write(trained.path("long.csv"), long).expect("writable");
+    assert_eq!(trained.firebox(&["eval", "run", "--data", "long.csv", "--json"]).json()["examples"], 1);
+    // A GPT has no labels, and a BERT generates nothing.
+    for set in
+        ["model.gpt.n_layer=1", "objective.causal={}", "train.gradient_checkpointing=true", "train.best_metric='f2'"]
+    {
+        let ended = run_of(CLASSIFIER).train(&["--dry-run", "--set", set]);
+        assert_eq!(ended.code, Some(2), "{set}: {}", ended.stderr);
+    }
+    assert_eq!(trained.firebox(&["generate", "run", "--prompt", "x"]).code, Some(4));
+}
