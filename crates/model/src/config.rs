@@ -169,8 +169,8 @@ pub struct BertSettings {
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_dropout: Option<f64>,
-    /// Standard deviation of fresh weights. Narrow models learn sooner from wider ones: `0.02` is for a width of 768,
-    /// `0.05` to `0.1` do well at 128. Default: `0.02`.
+    /// Standard deviation of fresh weights. Masked tokens are learned sooner from `0.05` or so where the model is narrow.
+    /// Default: `0.02`.
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer_range: Option<f64>,
