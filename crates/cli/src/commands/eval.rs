@@ -1,6 +1,6 @@
 //! `firebox eval`
 
-use super::{Weights, checkpoint_dir, open_device, open_model};
+use super::{Weights, checkpoint_dir, open_device, open_encoder, open_model};
 use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
 use checkpoint::PretrainedBert;
 use data::config::{LabelledConfig, OnBadRow, RecordsConfig, SourceConfig, TextConfig};
@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn encoder(arguments: &Arguments) -> Result<(), Failure> {
     let dir = checkpoint_dir(&arguments.checkpoint)?;
     let device = open_device(&arguments.device)?;
-    let PretrainedBert { model, config, tokenizer } = checkpoint::open_bert(&dir, &device.device)?;
+    let PretrainedBert { model, config, tokenizer } = open_encoder(&dir, &device)?;
     let seq_len = config.max_seq_len;
     let labels = config.head.labels();
     let rows = if labels.is_empty() {

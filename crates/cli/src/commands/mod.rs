@@ -11,8 +11,9 @@ pub mod sweep;
 pub mod tokenizer;
 pub mod train;
 
-use crate::report::{DEVICE, Failure, USAGE};
-use checkpoint::Pretrained;
+use crate::report::{CHECKPOINT, DEVICE, Failure, USAGE};
+use checkpoint::{Pretrained, PretrainedBert};
+use model::bert::{BertHead, Problem};
 use model::{DeviceChoice, Gpt, OpenDevice};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,26 @@ pub fn checkpoint_dir(path: &Path) -> Result<PathBuf, Failure> {
 /// Opens a checkpoint, or a run's best one, on a device.
 pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failure> {
     Ok(checkpoint::open_gpt(&checkpoint_dir(path)?, &device.device)?)
+}
+
+/// Opens a BERT that predicts masked tokens or one label for each text.
+///
+/// Other heads are refused: what is made of their outputs here would be wrong.
+pub fn open_encoder(dir: &Path, device: &OpenDevice) -> Result<PretrainedBert, Failure> {
+    let opened = checkpoint::open_bert(dir, &device.device)?;
+    match &opened.config.head {
+        BertHead::MaskedLm | BertHead::PreTraining => Ok(opened),
+        BertHead::SequenceClassification { problem: Problem::SingleLabel, .. } => Ok(opened),
+        other => Err(Failure::new(
+            CHECKPOINT,
+            format!(
+                "{}: a {} of this kind is not answered for; hint: masked language models and classifiers with one label \
+                 for each text are",
+                dir.display(),
+                other.architecture()
+            ),
+        )),
+    }
 }
 
 /// What weights are stored in while a model generates or is evaluated.

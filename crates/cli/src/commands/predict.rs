@@ -1,6 +1,6 @@
 //! `firebox predict`
 
-use super::{checkpoint_dir, open_device};
+use super::{checkpoint_dir, open_device, open_encoder};
 use crate::report::{CHECKPOINT, DATA, Failure, OUTPUT, USAGE, print, print_json};
 use data::config::{LabelledConfig, OnBadRow};
 use inference::{Classifier, Text};
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let device = open_device(&arguments.device)?;
     let open = |path: &PathBuf| -> Result<Classifier, Failure> {
-        let opened = checkpoint::open_bert(&checkpoint_dir(path)?, &device.device)?;
+        let opened = open_encoder(&checkpoint_dir(path)?, &device)?;
         Ok(Classifier::new(opened, device.device.clone()))
     };
     let models =

@@ -192,3 +192,29 @@ fn bad_labelled_data_is_told_with_its_place() {
     }
     assert_eq!(trained.firebox(&["generate", "run", "--prompt", "x"]).code, Some(4));
 }
+
+#[test]
+fn a_head_whose_outputs_mean_something_else_is_refused() {
+    let run = &*TRAINED;
+    let from = run.path("run/step-000150");
+    let to = run.path("other-head");
+    std::fs::create_dir_all(&to).expect("writable");
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(from.join(file), to.join(file)).expect("copied");
+    }
+    let config = std::fs::read_to_string(from.join("config.json")).expect("written");
+    let ask = |command: &[&str], problem: &str| {
+        std::fs::write(to.join("config.json"), config.replace("single_label_classification", problem))
+            .expect("writable");
+        run.firebox(command)
+    };
+    let predict = ["predict", "other-head", "--text", "money back"];
+    let eval = ["eval", "other-head", "--data", "questions.csv"];
+    for command in [&predict[..], &eval] {
+        assert_eq!(ask(command, "single_label_classification").code, Some(0));
+        for problem in ["multi_label_classification", "regression"] {
+            let ended = ask(command, problem);
+            assert!(ended.code == Some(4) && ended.stderr.contains("hint"), "{:?} {}", ended.code, ended.stderr);
+        }
+    }
+}
