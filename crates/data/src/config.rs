@@ -102,6 +102,92 @@ fn default_label() -> String {
     "label".into()
 }
 
+/// How labelled texts are cleaned before they are divided. Every key is off unless it is set. What changes a text (from
+/// `trim` to `stem`) is stored with the model and done again by `predict` and `eval`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CleanConfig {
+    /// Whether white space at both ends goes, after everything else.
+    pub trim: bool,
+    /// Whether text is brought to Unicode's normal form C, so that an accented letter is written in one way.
+    pub nfc: bool,
+    /// Whether text is lower-cased.
+    pub lowercase: bool,
+    /// Regular expressions, in the syntax of Rust's `regex`; what they match is removed, one after the other.
+    pub remove: Vec<String>,
+    /// Words to remove: `english`, `chinese` (after segmentation with jieba), or the path of a file with one word a line.
+    /// The two lists are NLTK's; they hold negations, which a sentiment may hang on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_words: Option<String>,
+    /// The language whose Snowball stemmer cuts words to their stems, which are lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem: Option<StemLanguage>,
+    /// Whether rows without text, in the file or after cleaning, are left out.
+    pub drop_empty: bool,
+    /// Whether rows whose text stands before, after cleaning, are left out, whatever their label.
+    pub drop_duplicates: bool,
+    /// Leaves out rows that are as similar as this, or more, to a row before with the same label: the share of runs of five
+    /// characters that they have in common (Jaccard).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
+    pub drop_near_duplicates: Option<f64>,
+    /// Whether training rows whose text, after cleaning, stands in the validation or test part are named and left out.
+    pub check_leakage: bool,
+}
+
+/// A language that words can be stemmed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum StemLanguage {
+    Arabic,
+    Danish,
+    Dutch,
+    English,
+    Finnish,
+    French,
+    German,
+    Greek,
+    Hungarian,
+    Italian,
+    Norwegian,
+    Portuguese,
+    Romanian,
+    Russian,
+    Spanish,
+    Swedish,
+    Tamil,
+    Turkish,
+}
+
+/// Random changes to the words of training rows, others in every epoch. Chinese words are found with jieba.
+///
+/// Source: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentConfig {
+    /// Probability that a word is deleted; the last one stays.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub delete: f64,
+    /// Probability that a word changes places with another of its text.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub swap: f64,
+    /// Replaces words by synonyms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synonyms: Option<SynonymsConfig>,
+}
+
+/// Synonyms from a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SynonymsConfig {
+    /// A file of words that mean the same, one group a line, separated by commas.
+    pub file: PathBuf,
+    /// Probability that a word that has synonyms is replaced by one of them.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub probability: f64,
+}
+
 /// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -279,6 +365,10 @@ mod tests {
         data: SourceConfig,
         #[serde(default)]
         split: SplitConfig,
+        #[serde(default)]
+        clean: CleanConfig,
+        #[serde(default)]
+        augment: AugmentConfig,
         tokenizer: TokenizerConfig,
     }
 
@@ -290,6 +380,7 @@ mod tests {
         let records = RecordsConfig { files: vec!["a.csv".into()], field: "text".into() };
         assert_eq!(run.data, SourceConfig::Csv(records));
         assert_eq!(run.split, SplitConfig { validation: 0.1, test: 0.0, seed: 2 });
+        assert_eq!((run.clean, run.augment), Default::default());
         assert_eq!(run.tokenizer, TokenizerConfig::Bpe(TrainedConfig { vocab_size: 300, min_frequency: 2 }));
     }
 
@@ -305,6 +396,9 @@ mod tests {
             "[data.text]\nfiles = []\nfield = 'x'\n[tokenizer.char]",
             "[data.jsonl]\nfiles = []\nseparator = 'x'\n[tokenizer.char]",
             "[data.text]\nfiles = []\n[split]\ntrain = 0.9\n[tokenizer.char]",
+            "[data.text]\nfiles = []\n[clean]\nlower = true\n[tokenizer.char]",
+            "[data.text]\nfiles = []\n[augment]\ninsert = 0.1\n[tokenizer.char]",
+            "[data.text]\nfiles = []\n[augment.synonyms]\nfile = 'a'\nprobability = 0.1\np = 1\n[tokenizer.char]",
             "[data.text]\nfiles = []\n[tokenizer.char]\nvocab_size = 3",
             "[data.text]\nfiles = []\n[tokenizer.unigram]\nvocab_size = 300\nmin_frequency = 3",
             "[data.text]\nfiles = []\n[tokenizer.sentencepiece]",

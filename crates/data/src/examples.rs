@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::augment::Augmenter;
 use crate::batch::{Batch, RowId, Target};
 use crate::collate::padded;
 use crate::config::ClassWeights;
@@ -42,6 +43,17 @@ pub struct Examples {
     order: Arc<Mutex<Option<EpochOrder>>>,
     /// Texts that were cut to fit.
     truncated: usize,
+    max_seq_len: usize,
+    augmentation: Option<Arc<Augmentation>>,
+}
+
+/// What a row's changed text is made with, again in every epoch.
+#[derive(Debug)]
+struct Augmentation {
+    augmenter: Augmenter,
+    tokenizer: Tokenizer,
+    /// The texts of each row, as they were read.
+    texts: Vec<(String, Option<String>)>,
 }
 
 impl Examples {
@@ -76,7 +88,20 @@ impl Examples {
             weight: weight(label),
         });
         let pad = specials(tokenizer)?.pad;
-        Ok(Self { examples: encoded.collect(), pad, seed, order: Arc::default(), truncated })
+        let order = Arc::default();
+        Ok(Self { examples: encoded.collect(), pad, seed, order, truncated, max_seq_len, augmentation: None })
+    }
+
+    /// The same, with words changed at random whenever a row is trained on. Lengths and order stay those of the plain
+    /// texts.
+    ///
+    /// # Panics
+    /// If `examples` are not as many as it was made from.
+    pub fn augmented(self, augmenter: Augmenter, tokenizer: &Tokenizer, examples: &[Example]) -> Self {
+        assert_eq!(examples.len(), self.examples.len(), "augmented with other examples");
+        let texts = examples.iter().map(|example| (example.text.clone(), example.pair.clone())).collect();
+        let augmentation = Augmentation { augmenter, tokenizer: tokenizer.clone(), texts };
+        Self { augmentation: Some(Arc::new(augmentation)), ..self }
     }
 
     /// How many there are.
@@ -123,17 +148,48 @@ impl Examples {
             let epoch = position / len;
             RowId { epoch, row: u64::from(self.order_of(epoch)[(position % len) as usize]) }
         });
-        self.batch(of_rows.collect())
+        let ids: Vec<RowId> = of_rows.collect();
+        match &self.augmentation {
+            None => self.batch(ids),
+            Some(augmentation) => {
+                let changed = self.augment(augmentation, &ids);
+                let rows: Vec<(&[u32], usize)> = changed.iter().map(|row| (&row.tokens[..], row.second)).collect();
+                self.labelled(&rows, ids)
+            }
+        }
     }
 
-    /// These examples, padded to the longest of them.
+    /// The rows with their words changed.
+    fn augment(&self, augmentation: &Augmentation, ids: &[RowId]) -> Vec<EncodedText> {
+        use rayon::prelude::*;
+        let Augmentation { augmenter, tokenizer, texts } = augmentation;
+        let changed = |id: &RowId| {
+            let (text, pair) = &texts[id.row as usize];
+            let pair = pair.as_ref().map(|pair| augmenter.augment(pair, *id, 1));
+            let encoded = encode(tokenizer, &[(augmenter.augment(text, *id, 0), pair)], self.max_seq_len);
+            // A synonym may have a character that the tokenizer does not know: then the row stays as it is.
+            encoded.ok().and_then(|mut rows| rows.pop()).unwrap_or_else(|| {
+                let EncodedExample { tokens, second, .. } = &self.examples[id.row as usize];
+                EncodedText { tokens: tokens.clone(), second: *second, truncated: false }
+            })
+        };
+        ids.par_iter().map(changed).collect()
+    }
+
+    /// These examples as they are, padded to the longest of them.
     pub(crate) fn batch(&self, ids: Vec<RowId>) -> Batch {
+        let plain = |id: &RowId| (&self.examples[id.row as usize].tokens[..], self.examples[id.row as usize].second);
+        let rows: Vec<(&[u32], usize)> = ids.iter().map(plain).collect();
+        self.labelled(&rows, ids)
+    }
+
+    /// Rows of tokens with their second texts' places, and the labels of the examples that they are of.
+    fn labelled(&self, rows: &[(&[u32], usize)], ids: Vec<RowId>) -> Batch {
         let examples: Vec<&EncodedExample> = ids.iter().map(|id| &self.examples[id.row as usize]).collect();
-        let rows: Vec<(&[u32], usize)> = examples.iter().map(|e| (&e.tokens[..], e.second)).collect();
         Batch {
             targets: vec![Target::Classes(examples.iter().map(|example| example.label).collect())],
             weights: vec![examples.iter().map(|example| example.weight).collect()],
-            ..padded(&rows, self.pad, ids)
+            ..padded(rows, self.pad, ids)
         }
     }
 
@@ -314,5 +370,36 @@ mod tests {
         assert_eq!(lengths(&encoded(40, 2)), (8, 2));
         assert_eq!(lengths(&encoded(40, 40)), (5, 5));
         assert!(encoded(40, 40).truncated && !encoded(3, 4).truncated);
+    }
+
+    #[test]
+    fn augmented_rows_change_with_the_epoch_in_the_same_order_and_evaluations_see_them_plain() {
+        let example = |i: usize| Example {
+            text: "a b c d e f g h i j".chars().take(1 + i % 19).collect(),
+            pair: (i % 2 == 1).then(|| "j i h g".into()),
+            label: ["x", "y"][i % 2].into(),
+            place: ("f".into(), 1),
+        };
+        let rows: Vec<Example> = (0..40).map(example).collect();
+        let labels = ["x".to_string(), "y".to_string()];
+        let plain = Examples::new(&tokenizer(), &rows, &labels, ClassWeights::None, 20, 7).unwrap();
+        let augmenter = Augmenter::new(&toml::from_str("delete = 0.3\nswap = 0.3").unwrap(), 7).unwrap().unwrap();
+        let augmented = plain.clone().augmented(augmenter, &tokenizer(), &rows);
+        let [first, second] = [0, 40].map(|position| augmented.at(position, 40));
+        assert_eq!(first.rows, plain.at(0, 40).rows);
+        assert_eq!(first.targets, plain.at(0, 40).targets);
+        assert_ne!(first.tokens, plain.at(0, 40).tokens);
+        assert_eq!(first, augmented.clone().at(0, 40));
+        let of_row = |batch: &Batch, row: u64| {
+            let at = batch.rows.iter().position(|id| id.row == row).unwrap();
+            let tokens = &batch.tokens[at * batch.shape[1]..][..batch.shape[1]];
+            tokens.iter().copied().filter(|token| *token != 0).collect::<Vec<u32>>()
+        };
+        assert!((0..40).filter(|row| of_row(&first, *row) != of_row(&second, *row)).count() > 25);
+        // How rows are cut into batches changes nothing.
+        let again: Vec<Vec<u32>> = (0..40).map(|i| of_row(&augmented.at(i, 1), first.rows[i as usize].row)).collect();
+        assert_eq!(again, first.rows.iter().map(|id| of_row(&first, id.row)).collect::<Vec<_>>());
+        let ids = vec![RowId { epoch: 0, row: 18 }, RowId { epoch: 0, row: 3 }];
+        assert_eq!(augmented.batch(ids.clone()), plain.batch(ids));
     }
 }

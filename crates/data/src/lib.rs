@@ -6,23 +6,29 @@
 //! prepares ahead on a thread. Nothing here knows of tensors: the crate does not depend on Burn.
 #![deny(missing_docs)]
 
+pub mod augment;
 pub mod batch;
 pub mod batches;
+pub mod clean;
 pub mod collate;
 pub mod config;
 pub mod error;
 pub mod examples;
 pub mod masking;
+pub mod near_duplicates;
 pub mod permutation;
 pub mod prefetch;
 pub mod source;
 pub mod split;
 pub mod tokenizer;
 mod tokenizer_training;
+mod words;
 
+pub use augment::Augmenter;
 pub use batch::{Batch, RowId, Target};
 pub use batches::{Batches, EvaluationRows, TokenStream, blocks};
-pub use config::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
+pub use clean::TextCleaner;
+pub use config::{AugmentConfig, CleanConfig, ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 pub use error::Error;
 pub use examples::Examples;
 pub use masking::Masking;

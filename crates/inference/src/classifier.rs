@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::PretrainedBert;
 use data::examples::{EncodedText, encode, fill};
-use data::{Batch, Error, Specials};
+use data::{Batch, Error, Specials, TextCleaner};
 use model::bert::{Bert, Input};
 use model::loss::probabilities;
 use model::{Pass, in_thread_pool, weights};
@@ -18,6 +18,7 @@ const ROWS: usize = 32;
 #[derive(Debug)]
 pub struct Classifier {
     opened: PretrainedBert,
+    cleaner: Option<TextCleaner>,
     device: Device,
 }
 
@@ -43,8 +44,16 @@ pub struct Guess {
 
 impl Classifier {
     /// A classifier or masked language model on its device.
-    pub fn new(opened: PretrainedBert, device: Device) -> Self {
-        Self { opened, device: device.inner() }
+    ///
+    /// `cleaner` is what texts went through in training.
+    pub fn new(opened: PretrainedBert, cleaner: Option<TextCleaner>, device: Device) -> Self {
+        Self { opened, cleaner, device: device.inner() }
+    }
+
+    /// Texts as they were trained on.
+    fn cleaned(&self, texts: &[Text]) -> Vec<Text> {
+        let clean = |text: &String| self.cleaner.as_ref().map_or_else(|| text.clone(), |cleaner| cleaner.clean(text));
+        texts.iter().map(|(text, pair)| (clean(text), pair.as_ref().map(clean))).collect()
     }
 
     /// The labels, by id; none of a masked language model.
@@ -60,7 +69,7 @@ impl Classifier {
     /// # Panics
     /// If the model is no classifier.
     pub fn predict(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, Error> {
-        let encoded = encode(&self.opened.tokenizer, texts, self.opened.config.max_seq_len)?;
+        let encoded = encode(&self.opened.tokenizer, &self.cleaned(texts), self.opened.config.max_seq_len)?;
         Ok(self.of_encoded(&encoded))
     }
 
@@ -106,7 +115,8 @@ impl Classifier {
     /// As [`Classifier::predict`].
     pub fn explain(&self, text: &Text, label: usize) -> Result<Vec<Contribution>, Error> {
         let tokenizer = &self.opened.tokenizer;
-        let whole = encode(tokenizer, std::slice::from_ref(text), self.opened.config.max_seq_len)?.remove(0);
+        let text = self.cleaned(std::slice::from_ref(text));
+        let whole = encode(tokenizer, &text, self.opened.config.max_seq_len)?.remove(0);
         let Specials { cls, sep, mask, .. } = self.specials();
         let places: Vec<usize> =
             (0..whole.tokens.len()).filter(|place| ![cls, sep].contains(&whole.tokens[*place])).collect();

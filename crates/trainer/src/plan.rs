@@ -94,7 +94,7 @@ impl Prepared {
         let mut many = true;
         let (parts, data_hash) = match &config.data {
             SourceConfig::Labelled(labelled) if matches!(objective, ObjectiveConfig::Classification(_)) => {
-                let splits = data::source::labelled::read(labelled, &config.split)?;
+                let splits = data::source::labelled::read(labelled, &config.split, &config.clean)?;
                 notes.extend(splits.notes.clone());
                 let hash = splits.hash.clone();
                 (Parts::Labelled(splits), hash)

@@ -17,7 +17,7 @@ use crate::resume::{self, Resume};
 use crate::schedule::Schedule;
 use burn::tensor::Device;
 use checkpoint::{Best, File, RunLock, TrainState};
-use data::{Batches, EvaluationRows, Prefetcher, Tokenizer};
+use data::{Batches, EvaluationRows, Prefetcher, TextCleaner, Tokenizer};
 use kernels::{Support, in_thread_pool};
 use model::weights::Flat;
 use model::{Gpt, OpenDevice};
@@ -478,6 +478,10 @@ impl Trainer {
             config: self.config.to_value(),
             firebox_version: env!("CARGO_PKG_VERSION").into(),
         };
+        let cleaner = TextCleaner::new(&self.config.clean)?;
+        if cleaner.is_active() {
+            contents.insert(data::clean::FILE.into(), File::Bytes(cleaner.to_json()));
+        }
         contents.insert("train_state/state.json".into(), File::Bytes(state.to_bytes()?));
         contents.insert("train_state/optimizer.safetensors".into(), File::on_device(self.optimizer.export()));
         let path = checkpoint::save(run_dir, progress.step, &contents)?;

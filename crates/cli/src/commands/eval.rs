@@ -5,7 +5,7 @@ use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
 use checkpoint::PretrainedBert;
 use data::config::{LabelledConfig, OnBadRow, RecordsConfig, SourceConfig, TextConfig};
 use data::source::labelled::Example;
-use data::{Batches, EvaluationRows, Examples, Masking, TokenStream};
+use data::{Batches, EvaluationRows, Examples, Masking, TextCleaner, TokenStream};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use trainer::config::RunConfig;
@@ -160,7 +160,15 @@ fn labelled(arguments: &Arguments, dir: &Path) -> Result<Vec<Example>, Failure> 
             label: arguments.label.clone(),
             on_bad_row: OnBadRow::Error,
         };
-        return Ok(data::source::labelled::read_files(&config, &config.files, &mut Vec::new())?);
+        let mut examples = data::source::labelled::read_files(&config, &config.files, &mut Vec::new())?;
+        // The parts of a run's own data come cleaned.
+        if let Some(cleaner) = TextCleaner::beside(dir)? {
+            for example in &mut examples {
+                example.text = cleaner.clean(&example.text);
+                example.pair = example.pair.as_ref().map(|pair| cleaner.clean(pair));
+            }
+        }
+        return Ok(examples);
     }
     let state = checkpoint::TrainState::read(dir)?;
     let config: RunConfig = serde_json::from_value(state.config)
@@ -168,7 +176,7 @@ fn labelled(arguments: &Arguments, dir: &Path) -> Result<Vec<Example>, Failure> 
     let SourceConfig::Labelled(source) = &config.data else {
         return Err(Failure::new(USAGE, "the run was not made from labelled texts; hint: --data FILE"));
     };
-    let splits = data::source::labelled::read(source, &config.split)?;
+    let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
     if splits.hash != state.data_hash {
         return Err(Failure::new(
             DATA,

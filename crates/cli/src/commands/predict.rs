@@ -2,6 +2,7 @@
 
 use super::{checkpoint_dir, open_device, open_encoder};
 use crate::report::{CHECKPOINT, DATA, Failure, OUTPUT, USAGE, print, print_json};
+use data::TextCleaner;
 use data::config::{LabelledConfig, OnBadRow};
 use inference::{Classifier, Text};
 use serde_json::{Map, Value, json};
@@ -53,8 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let device = open_device(&arguments.device)?;
     let open = |path: &PathBuf| -> Result<Classifier, Failure> {
-        let opened = open_encoder(&checkpoint_dir(path)?, &device)?;
-        Ok(Classifier::new(opened, device.device.clone()))
+        let dir = checkpoint_dir(path)?;
+        let opened = open_encoder(&dir, &device)?;
+        Ok(Classifier::new(opened, TextCleaner::beside(&dir)?, device.device.clone()))
     };
     let models =
         std::iter::once(&arguments.checkpoint).chain(&arguments.ensemble).map(open).collect::<Result<Vec<_>, _>>()?;

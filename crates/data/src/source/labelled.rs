@@ -1,10 +1,11 @@
 //! Texts with labels: read, divided so that every part has its share of every label, and the labels numbered.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{csv, expand, jsonl, read_utf8};
-use crate::config::{LabelledConfig, OnBadRow, SplitConfig};
+use super::{csv, expand, jsonl, read_utf8, stratified::stratified};
+use crate::clean::{TextCleaner, clean_examples, drop_leaked};
+use crate::config::{CleanConfig, LabelledConfig, OnBadRow, SplitConfig};
 use crate::error::Error;
 
 /// A text, or a pair of texts, and its label.
@@ -31,21 +32,39 @@ pub struct LabelledSplits {
     pub validation: Vec<Example>,
     /// What is held out for the end.
     pub test: Vec<Example>,
-    /// What a person should know: rows that were left out, and why.
+    /// What a person should know: rows that were changed or left out, and why.
     pub notes: Vec<String>,
-    /// BLAKE3 (hexadecimal) over everything that was read.
+    /// What changed the texts; to be done to every text that the model is given.
+    pub cleaner: TextCleaner,
+    /// BLAKE3 (hexadecimal) over everything that was read and kept, after cleaning.
     pub hash: String,
 }
 
-/// Reads and divides the examples.
+/// Reads, cleans and divides the examples. Cleaning comes first, so that texts that it makes equal stay together.
 ///
 /// # Errors
-/// As [`super::read`]; fewer than two labels; a label of another part that training has none of.
-pub fn read(config: &LabelledConfig, split: &SplitConfig) -> Result<LabelledSplits, Error> {
+/// As [`super::read`] and [`TextCleaner::new`]; a similarity that is none; fewer than two labels; a label of another part
+/// that training has none of.
+pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -> Result<LabelledSplits, Error> {
+    let cleaner = TextCleaner::new(clean)?;
+    if let Some(threshold) = clean.drop_near_duplicates.filter(|threshold| !(*threshold > 0.0 && *threshold <= 1.0)) {
+        let message = format!("{threshold} is no similarity above 0, up to 1");
+        return Err(Error::config("clean.drop_near_duplicates", message, "0.8 drops what differs in a word or two"));
+    }
     let mut notes = Vec::new();
-    let all = read_files(config, &config.files, &mut notes)?;
-    let given_validation = read_files(config, &config.validation_files, &mut notes)?;
-    let given_test = read_files(config, &config.test_files, &mut notes)?;
+    let mut read = |part: &str, files: &[String]| -> Result<Vec<Example>, Error> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let examples = read_rows(config, files, clean.drop_empty, &mut notes)?;
+        let mut of_part = Vec::new();
+        let examples = clean_examples(examples, &cleaner, clean, &mut of_part);
+        notes.extend(of_part.into_iter().map(|note| format!("{part}: {note}")));
+        Ok(examples)
+    };
+    let all = read("files", &config.files)?;
+    let given_validation = read("validation_files", &config.validation_files)?;
+    let given_test = read("test_files", &config.test_files)?;
     let mut hasher = blake3::Hasher::new();
     for example in all.iter().chain(&given_validation).chain(&given_test) {
         for part in [Some(&example.text), example.pair.as_ref(), Some(&example.label)].into_iter().flatten() {
@@ -57,9 +76,12 @@ pub fn read(config: &LabelledConfig, split: &SplitConfig) -> Result<LabelledSpli
         if config.test_files.is_empty() { split.test } else { 0.0 },
         if config.validation_files.is_empty() { split.validation } else { 0.0 },
     ];
-    let [mut test, mut validation, train] = stratified(all, fractions, split.seed);
+    let [mut test, mut validation, mut train] = stratified(all, fractions, split.seed);
     validation.extend(given_validation);
     test.extend(given_test);
+    if clean.check_leakage {
+        drop_leaked(&mut train, [("validation", &validation), ("test", &test)], &mut notes);
+    }
     let labels: Vec<String> =
         train.iter().map(|example| example.label.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     if labels.len() < 2 {
@@ -73,7 +95,8 @@ pub fn read(config: &LabelledConfig, split: &SplitConfig) -> Result<LabelledSpli
     for example in validation.iter().chain(&test) {
         id_of(&labels, example)?;
     }
-    Ok(LabelledSplits { labels, train, validation, test, notes, hash: hasher.finalize().to_hex().to_string() })
+    let hash = hasher.finalize().to_hex().to_string();
+    Ok(LabelledSplits { labels, train, validation, test, notes, cleaner, hash })
 }
 
 /// The id of an example's label.
@@ -95,9 +118,19 @@ pub fn id_of(labels: &[String], example: &Example) -> Result<u32, Error> {
 /// # Errors
 /// As [`super::read`].
 pub fn read_files(config: &LabelledConfig, files: &[String], notes: &mut Vec<String>) -> Result<Vec<Example>, Error> {
+    read_rows(config, files, false, notes)
+}
+
+/// As [`read_files`]; `empty_texts` are good rows where something later leaves them out.
+fn read_rows(
+    config: &LabelledConfig,
+    files: &[String],
+    empty_texts: bool,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Example>, Error> {
     let mut examples = Vec::new();
     for path in expand(files)? {
-        examples.extend(read_file(&path, &read_utf8(&path)?, config, notes)?);
+        examples.extend(read_file(&path, &read_utf8(&path)?, config, empty_texts, notes)?);
     }
     if examples.is_empty() && !files.is_empty() {
         return Err(Error::NoDocuments { files: files.len() });
@@ -109,6 +142,7 @@ pub(super) fn read_file(
     path: &Path,
     text: &str,
     config: &LabelledConfig,
+    empty_texts: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
     let mut columns = vec![("text", config.text.as_str()), ("label", config.label.as_str())];
@@ -119,8 +153,9 @@ pub(super) fn read_file(
         let example = record.and_then(|(line, values)| {
             let mut values = values.into_iter();
             let [text, label] = [(); 2].map(|()| values.next().unwrap_or_default());
-            let empty = [("text", &text), ("label", &label)].into_iter().find(|(_, value)| value.trim().is_empty());
-            if let Some((what, _)) = empty {
+            let needed = [("text", &text, !empty_texts), ("label", &label, true)];
+            let empty = needed.into_iter().find(|(_, value, needed)| *needed && value.trim().is_empty());
+            if let Some((what, ..)) = empty {
                 return Err(Error::Record {
                     path: path.into(),
                     line,
@@ -152,52 +187,6 @@ pub(super) fn read_file(
     Ok(examples)
 }
 
-/// Divides examples into a part for each fraction and the rest, each with its share of every label.
-///
-/// Which part an example falls into depends on the texts and the seed alone. Examples with the same text stay together.
-fn stratified<const N: usize>(examples: Vec<Example>, fractions: [f64; N], seed: u64) -> [Vec<Example>; 3] {
-    const { assert!(N == 2) };
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    let text_of = |example: &Example| -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(&key);
-        for text in [Some(&example.text), example.pair.as_ref()].into_iter().flatten() {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
-        *hasher.finalize().as_bytes()
-    };
-    let hashes: Vec<[u8; 32]> = examples.iter().map(text_of).collect();
-    // A text counts for the label that it has first.
-    let mut by_label: BTreeMap<&str, Vec<[u8; 32]>> = BTreeMap::new();
-    let mut seen = HashSet::new();
-    for (example, hash) in examples.iter().zip(&hashes) {
-        if seen.insert(*hash) {
-            by_label.entry(&example.label).or_default().push(*hash);
-        }
-    }
-    let mut part_of: HashMap<[u8; 32], usize> = HashMap::new();
-    // Shares are rounded so that they add up over the labels.
-    let mut before = 0;
-    for texts in by_label.values_mut() {
-        texts.sort_unstable();
-        let mut rest = texts.iter();
-        for (part, fraction) in fractions.iter().enumerate() {
-            let until = |count: usize| (count as f64 * fraction).round() as usize;
-            let share = until(before + texts.len()) - until(before);
-            // The last text of a label stays for training.
-            let most = rest.len().saturating_sub(1);
-            part_of.extend(rest.by_ref().take(share.min(most)).map(|text| (*text, part)));
-        }
-        before += texts.len();
-    }
-    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
-    for (example, hash) in examples.into_iter().zip(&hashes) {
-        parts[part_of.get(hash).copied().unwrap_or(N)].push(example);
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,7 +209,7 @@ mod tests {
         std::fs::write(&path, contents).unwrap();
         let mut config = config(vec![path.display().to_string()]);
         change(&mut config);
-        super::read(&config, &SplitConfig { validation: 0.2, test: 0.1, seed: 3 })
+        super::read(&config, &SplitConfig { validation: 0.2, test: 0.1, seed: 3 }, &CleanConfig::default())
     }
 
     /// Two hundred rows, a tenth of them of the label `rare`, and some texts twice.
@@ -289,5 +278,41 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(read_text("a.txt", "x", |_| ()).unwrap_err().to_string().contains(".jsonl"));
+    }
+
+    #[test]
+    fn cleaning_comes_before_the_split_and_every_count_is_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, rows: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, format!("text,label\n{rows}")).unwrap();
+            path.display().to_string()
+        };
+        let cased = |i: usize| if i.is_multiple_of(2) { format!("Text {}", i / 2) } else { format!("text {} ", i / 2) };
+        let rows = (0..100).map(|i| format!("{},{}\n", cased(i), ["a", "b"][i / 2 % 2])).collect::<String>();
+        let mut config = config(vec![write("all.csv", rows + " ,a\n")]);
+        config.test_files = vec![write("test.csv", "TEXT 3,b\nunseen,a\n".into())];
+        let split = SplitConfig { validation: 0.2, test: 0.0, seed: 3 };
+        let clean: CleanConfig = toml::from_str("lowercase = true\ntrim = true\ndrop_empty = true").unwrap();
+        let splits = super::read(&config, &split, &clean).unwrap();
+        assert_eq!([splits.train.len(), splits.validation.len(), splits.test.len()], [80, 20, 2]);
+        let texts = |part: &[Example]| part.iter().map(|example| example.text.clone()).collect::<BTreeSet<_>>();
+        assert!(texts(&splits.train).is_disjoint(&texts(&splits.validation)));
+        assert!(
+            splits.cleaner.clean("A ") == "a" && splits.train.iter().all(|e| e.text == splits.cleaner.clean(&e.text))
+        );
+        let checked = CleanConfig { drop_duplicates: true, check_leakage: true, ..clean.clone() };
+        let without_leaks = super::read(&config, &SplitConfig { validation: 0.0, ..split.clone() }, &checked).unwrap();
+        assert!(texts(&without_leaks.train).is_disjoint(&texts(&without_leaks.test)));
+        let notes = without_leaks.notes.join("\n");
+        for part in ["files: cleaning changed", "left out 1 rows without text", "left out 50 rows", "test_files: clean"]
+        {
+            assert!(notes.contains(part), "{part} in {notes}");
+        }
+        assert!(notes.contains("all.csv:8 as test row"), "{notes}");
+        assert_ne!(splits.hash, without_leaks.hash);
+        let bad = CleanConfig { drop_near_duplicates: Some(1.5), ..clean };
+        let error = super::read(&config, &split, &bad).unwrap_err().to_string();
+        assert!(error.contains("`clean.drop_near_duplicates`: 1.5"), "{error}");
     }
 }

@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use data::config::CleanConfig;
 use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 use model::ModelConfig;
 use schemars::JsonSchema;
@@ -47,6 +48,10 @@ pub struct RunConfig {
     /// (training first), several are divided by whole documents.
     #[serde(default)]
     pub split: SplitConfig,
+    /// How labelled texts are cleaned before they are divided. What changes a text is stored with the model, and
+    /// `predict` and `eval` apply it too.
+    #[serde(default)]
+    pub clean: CleanConfig,
     /// How text becomes tokens. May be left out where `model.init_from` is given, whose tokenizer is then used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerConfig>,

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use data::{SourceConfig, SplitConfig, TokenizerConfig};
+use data::config::CleanConfig;
+use data::{SourceConfig, SplitConfig, TextCleaner, TokenizerConfig};
 use model::{BertSettings, GptSettings, ModelConfig};
 
 use super::RunConfig;
@@ -33,6 +34,7 @@ pub(super) fn validate(config: &RunConfig) -> Vec<Problem> {
     problems.stop(&config.train);
     problems.train(&config.train);
     problems.best(&config.train);
+    problems.clean(config);
     problems.schedule(config);
     problems.0
 }
@@ -204,6 +206,15 @@ impl Problems {
                 "`model.bert.dropout` has no effect, because `hidden_dropout`, `attn_dropout` and `classifier_dropout` are all given",
                 "leave it out, or leave out those that shall follow it",
             );
+        }
+    }
+
+    fn clean(&mut self, config: &RunConfig) {
+        if let Err(error) = TextCleaner::new(&config.clean) {
+            self.add(["clean"], error.to_string(), "");
+        }
+        if config.clean != CleanConfig::default() && !matches!(config.data, SourceConfig::Labelled(_)) {
+            self.add(["clean"], "[clean] has no effect without [data.labelled]", "leave it out");
         }
     }
 

@@ -1,0 +1,383 @@
+//! Cleaning: what changes a text, and which rows are left out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use regex::Regex;
+use rust_stemmers::{Algorithm, Stemmer};
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::config::{CleanConfig, StemLanguage};
+use crate::error::Error;
+use crate::near_duplicates::near_duplicates;
+use crate::source::labelled::Example;
+use crate::words::{joined, key, words};
+
+/// What changes a text. It is stored with a model, so that the model is given texts like those that it was trained on;
+/// everything it needs stands in it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Steps", into = "Steps")]
+pub struct TextCleaner {
+    steps: Steps,
+    remove: Vec<Regex>,
+}
+
+/// A [`TextCleaner`] as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Steps {
+    nfc: bool,
+    lowercase: bool,
+    remove: Vec<String>,
+    stop_words: BTreeSet<String>,
+    stem: Option<StemLanguage>,
+    trim: bool,
+}
+
+impl PartialEq for TextCleaner {
+    fn eq(&self, other: &Self) -> bool {
+        self.steps == other.steps
+    }
+}
+
+impl From<TextCleaner> for Steps {
+    fn from(cleaner: TextCleaner) -> Self {
+        cleaner.steps
+    }
+}
+
+impl TryFrom<Steps> for TextCleaner {
+    type Error = Error;
+
+    fn try_from(steps: Steps) -> Result<Self, Error> {
+        let compiled = |pattern: &String| {
+            Regex::new(pattern).map_err(|error| {
+                // The library draws the place over several lines; its last line says what is wrong.
+                let said = error.to_string();
+                let what = said.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let hint = "the syntax is that of Rust's `regex`, without look-around and back-references";
+                Error::config("clean.remove", format!("`{pattern}` is no regular expression: {what}"), hint)
+            })
+        };
+        let remove = steps.remove.iter().map(compiled).collect::<Result<_, _>>()?;
+        Ok(Self { steps, remove })
+    }
+}
+
+impl TextCleaner {
+    /// What `config` says about texts; stop words are read now.
+    ///
+    /// # Errors
+    /// A bad regular expression; a file of stop words that cannot be read or has none.
+    pub fn new(config: &CleanConfig) -> Result<Self, Error> {
+        let stop_words = config.stop_words.as_deref().map(stop_words).transpose()?.unwrap_or_default();
+        let CleanConfig { trim, nfc, lowercase, ref remove, stem, .. } = *config;
+        Self::try_from(Steps { nfc, lowercase, remove: remove.clone(), stop_words, stem, trim })
+    }
+
+    /// Whether it changes any text.
+    pub fn is_active(&self) -> bool {
+        self.steps != Steps::default()
+    }
+
+    /// The text after normalization, lower-casing, removal, stop words, stemming and trimming, in this order.
+    pub fn clean(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        if self.steps.nfc {
+            text = text.nfc().collect();
+        }
+        if self.steps.lowercase {
+            text = text.to_lowercase();
+        }
+        for pattern in &self.remove {
+            text = pattern.replace_all(&text, "").into_owned();
+        }
+        if self.steps.stem.is_some() || !self.steps.stop_words.is_empty() {
+            text = self.clean_words(&text);
+        }
+        if self.steps.trim {
+            text = text.trim().to_owned();
+        }
+        text
+    }
+
+    /// Cleans the texts of examples and their pairs; returns how many it changed.
+    pub fn clean_examples(&self, examples: &mut [Example]) -> usize {
+        use rayon::prelude::*;
+        let clean = |example: &mut Example| {
+            let text = self.clean(&example.text);
+            let pair = example.pair.as_deref().map(|pair| self.clean(pair));
+            let changed = text != example.text || pair != example.pair;
+            (example.text, example.pair) = (text, pair);
+            changed
+        };
+        examples.par_iter_mut().map(clean).filter(|changed| *changed).count()
+    }
+
+    fn clean_words(&self, text: &str) -> String {
+        let (words, rest) = words(text);
+        let stemmer = self.steps.stem.map(|language| Stemmer::create(algorithm(language)));
+        let kept = |word: &str| -> Option<String> {
+            let key = key(word);
+            match &stemmer {
+                _ if self.steps.stop_words.contains(&key) => None,
+                Some(stemmer) => Some(stemmer.stem(&key).into_owned()),
+                None => Some(word.to_owned()),
+            }
+        };
+        let cleaned: Vec<Option<String>> = words.iter().map(|word| kept(word.word)).collect();
+        joined(words.iter().zip(&cleaned).map(|(word, cleaned)| (word.gap, cleaned.as_deref())), rest)
+    }
+}
+
+fn stop_words(name: &str) -> Result<BTreeSet<String>, Error> {
+    let listed = |language| stop_words::lookup(language).unwrap_or_default().iter().map(|word| key(word)).collect();
+    match name {
+        "english" => Ok(listed("en")),
+        "chinese" => Ok(listed("zh")),
+        path => {
+            let failed = |message: String| {
+                let hint = "it is \"english\", \"chinese\" or the path of a file with one word a line";
+                Error::config("clean.stop_words", message, hint)
+            };
+            let text = std::fs::read_to_string(Path::new(path)).map_err(|error| failed(format!("{path}: {error}")))?;
+            let words: BTreeSet<String> = text.lines().map(|line| key(line.trim())).filter(|w| !w.is_empty()).collect();
+            if words.is_empty() { Err(failed(format!("{path} has no word"))) } else { Ok(words) }
+        }
+    }
+}
+
+fn algorithm(language: StemLanguage) -> Algorithm {
+    match language {
+        StemLanguage::Arabic => Algorithm::Arabic,
+        StemLanguage::Danish => Algorithm::Danish,
+        StemLanguage::Dutch => Algorithm::Dutch,
+        StemLanguage::English => Algorithm::English,
+        StemLanguage::Finnish => Algorithm::Finnish,
+        StemLanguage::French => Algorithm::French,
+        StemLanguage::German => Algorithm::German,
+        StemLanguage::Greek => Algorithm::Greek,
+        StemLanguage::Hungarian => Algorithm::Hungarian,
+        StemLanguage::Italian => Algorithm::Italian,
+        StemLanguage::Norwegian => Algorithm::Norwegian,
+        StemLanguage::Portuguese => Algorithm::Portuguese,
+        StemLanguage::Romanian => Algorithm::Romanian,
+        StemLanguage::Russian => Algorithm::Russian,
+        StemLanguage::Spanish => Algorithm::Spanish,
+        StemLanguage::Swedish => Algorithm::Swedish,
+        StemLanguage::Tamil => Algorithm::Tamil,
+        StemLanguage::Turkish => Algorithm::Turkish,
+    }
+}
+
+/// A text and its pair, which together say whether two rows are the same.
+fn texts(example: &Example) -> (&str, Option<&str>) {
+    (&example.text, example.pair.as_deref())
+}
+
+fn place(example: &Example) -> String {
+    format!("{}:{}", example.place.0.display(), example.place.1)
+}
+
+/// Cleans the texts of examples and leaves out what `config` says; every count goes to `notes`.
+pub(crate) fn clean_examples(
+    mut examples: Vec<Example>,
+    cleaner: &TextCleaner,
+    config: &CleanConfig,
+    notes: &mut Vec<String>,
+) -> Vec<Example> {
+    let rows = examples.len();
+    if cleaner.is_active() {
+        let changed = cleaner.clean_examples(&mut examples);
+        notes.push(format!("cleaning changed the texts of {changed} of {rows} rows"));
+    }
+    let is_empty = |example: &Example| example.text.trim().is_empty();
+    let empty: Vec<String> = examples.iter().filter(|example| is_empty(example)).map(place).collect();
+    if config.drop_empty {
+        examples.retain(|example| !is_empty(example));
+        note(notes, "`clean.drop_empty` left out", &empty, "without text");
+    } else if !empty.is_empty() {
+        note(notes, "kept", &empty, "that cleaning left without text; `clean.drop_empty` leaves them out");
+    }
+    if config.drop_duplicates {
+        let mut first: HashMap<(&str, Option<&str>), &str> = HashMap::new();
+        let mut conflicts = 0;
+        let is_first = |example| {
+            let label = *first.entry(texts(example)).or_insert(&example.label);
+            let is_first = std::ptr::eq(label, example.label.as_str());
+            conflicts += usize::from(label != example.label);
+            is_first
+        };
+        let kept: Vec<bool> = examples.iter().map(is_first).collect();
+        let dropped = leave_out(&mut examples, &kept);
+        let what = format!("whose text stands before, {conflicts} of them with another label");
+        note(notes, "`clean.drop_duplicates` left out", &dropped, &what);
+    }
+    if let Some(threshold) = config.drop_near_duplicates {
+        let mut by_label: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, example) in examples.iter().enumerate() {
+            by_label.entry(&example.label).or_default().push(index);
+        }
+        let mut kept = vec![true; examples.len()];
+        for rows in by_label.values() {
+            let both = |row: &usize| [&examples[*row].text, examples[*row].pair.as_deref().unwrap_or("")].join("\n");
+            let of_label: Vec<String> = rows.iter().map(both).collect();
+            for (row, like) in rows.iter().zip(near_duplicates(&of_label, threshold)) {
+                kept[*row] = like.is_none();
+            }
+        }
+        let dropped = leave_out(&mut examples, &kept);
+        note(notes, "`clean.drop_near_duplicates` left out", &dropped, "like one before with the same label");
+    }
+    examples
+}
+
+/// Leaves out the training rows whose text stands in the other parts, naming them in `notes`.
+pub(crate) fn drop_leaked(train: &mut Vec<Example>, others: [(&str, &[Example]); 2], notes: &mut Vec<String>) {
+    let mut held_out = HashMap::new();
+    for (part, examples) in others {
+        for example in examples {
+            held_out.entry(texts(example)).or_insert_with(|| format!("{part} row {}", place(example)));
+        }
+    }
+    let mut leaked = Vec::new();
+    train.retain(|example| match held_out.get(&texts(example)) {
+        None => true,
+        Some(other) => {
+            leaked.push(format!("{} as {other}", place(example)));
+            false
+        }
+    });
+    note(notes, "`clean.check_leakage` left out of training", &leaked, "that stand in another part");
+}
+
+/// Leaves out what is not kept; returns where that stood.
+fn leave_out(examples: &mut Vec<Example>, kept: &[bool]) -> Vec<String> {
+    let dropped = examples.iter().zip(kept).filter(|(_, kept)| !**kept).map(|(example, _)| place(example)).collect();
+    let mut kept = kept.iter();
+    examples.retain(|_| *kept.next().unwrap_or(&true));
+    dropped
+}
+
+/// Rows that a note names; of more it gives the number.
+const NAMED: usize = 5;
+
+fn note(notes: &mut Vec<String>, did: &str, rows: &[String], what: &str) {
+    let mut text = format!("{did} {} rows {what}", rows.len());
+    if !rows.is_empty() {
+        text += &format!(": {}", rows[..rows.len().min(NAMED)].join(", "));
+    }
+    if rows.len() > NAMED {
+        text += &format!(" and {} more", rows.len() - NAMED);
+    }
+    notes.push(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaner(config: &str) -> Result<TextCleaner, Error> {
+        TextCleaner::new(&toml::from_str(config).unwrap())
+    }
+
+    #[track_caller]
+    fn assert_cleans(config: &str, text: &str, cleaned: &str) {
+        let cleaner = cleaner(config).unwrap();
+        assert!(cleaner.is_active());
+        assert_eq!(cleaner.clean(text), cleaned);
+        let stored = serde_json::to_string(&cleaner).unwrap();
+        let opened: TextCleaner = serde_json::from_str(&stored).unwrap();
+        assert_eq!(opened, cleaner);
+        assert_eq!(opened.clean(text), cleaned, "after storing");
+    }
+
+    #[test]
+    fn each_key_changes_texts_as_it_says_also_after_storing() {
+        assert_cleans("trim = true", " \ta b\u{3000}\n", "a b");
+        assert_cleans("nfc = true", "cafe\u{301}", "caf\u{e9}");
+        assert_cleans("lowercase = true", "ÀB c", "àb c");
+        assert_cleans("remove = ['https?://\\S+\\s*', '[0-9]+']", "see https://a.b/c 12 now", "see  now");
+        assert_cleans("stop_words = 'english'", "The cat, and THE dog don’t run", "cat, dog run");
+        assert_cleans("stop_words = 'chinese'", "我们的服务和产品", "服务产品");
+        assert_cleans("stem = 'english'", "Running shoes, easily", "run shoe, easili");
+        assert_cleans("stem = 'german'\nstop_words = 'english'", "the Häuser", "haus");
+        let nothing = cleaner("drop_empty = true").unwrap();
+        assert!(!nothing.is_active());
+        assert_eq!(nothing.clean(" A\u{301} the "), " A\u{301} the ");
+    }
+
+    #[test]
+    fn stop_words_come_from_a_file_and_are_stored_themselves() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("words.txt");
+        std::fs::write(&path, "Please\n\n 服务 \r\n").unwrap();
+        assert_cleans(&format!("stop_words = '{}'", path.display()), "please help 服务员和服务", "help 服务员和");
+        std::fs::write(&path, "\n").unwrap();
+        let error = cleaner(&format!("stop_words = '{}'", path.display())).unwrap_err().to_string();
+        assert!(error.contains("`clean.stop_words`") && error.contains("has no word"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_that_names_its_key() {
+        let error = cleaner("remove = ['a', '(b']").unwrap_err().to_string();
+        assert!(error.contains("`clean.remove`: `(b` is no regular expression: unclosed group"), "{error}");
+        let error = cleaner("stop_words = 'no/such/file'").unwrap_err().to_string();
+        assert!(error.contains("`clean.stop_words`: no/such/file"), "{error}");
+        let error = toml::from_str::<CleanConfig>("stem = 'klingon'").unwrap_err().to_string();
+        assert!(error.contains("stem") && error.contains("`english`"), "{error}");
+        let error = serde_json::from_str::<TextCleaner>("{\"remove\": [\"(\"]}").unwrap_err().to_string();
+        assert!(error.contains("clean.remove"), "{error}");
+    }
+
+    fn example(line: u64, text: &str, label: &str) -> Example {
+        Example { text: text.into(), pair: None, label: label.into(), place: ("f.csv".into(), line) }
+    }
+
+    fn cleaned(config: &str, rows: &[(&str, &str)]) -> (Vec<u64>, Vec<String>) {
+        let config: CleanConfig = toml::from_str(config).unwrap();
+        let examples = rows.iter().enumerate().map(|(i, (text, label))| example(i as u64 + 1, text, label)).collect();
+        let mut notes = Vec::new();
+        let kept = clean_examples(examples, &TextCleaner::new(&config).unwrap(), &config, &mut notes);
+        (kept.into_iter().map(|example| example.place.1).collect(), notes)
+    }
+
+    #[test]
+    fn empty_and_repeated_rows_are_left_out_and_counted_after_cleaning() {
+        let rows = [("A b", "x"), ("the", "x"), ("a b", "x"), ("a b", "y"), ("c", "y")];
+        let all = "lowercase = true\nstop_words = 'english'\n";
+        let (kept, notes) = cleaned(all, &rows);
+        assert_eq!(kept, [1, 2, 3, 4, 5]);
+        assert!(notes[1].contains("kept 1 rows that cleaning left without text"), "{notes:?}");
+        let (kept, notes) = cleaned(&format!("{all}drop_empty = true\ndrop_duplicates = true"), &rows);
+        assert_eq!(kept, [1, 5]);
+        assert_eq!(notes[0], "cleaning changed the texts of 4 of 5 rows");
+        assert_eq!(notes[1], "`clean.drop_empty` left out 1 rows without text: f.csv:2");
+        let expected = "`clean.drop_duplicates` left out 2 rows whose text stands before, 1 of them with another \
+                        label: f.csv:3, f.csv:4";
+        assert_eq!(notes[2], expected);
+        assert_eq!(cleaned("drop_duplicates = true", &rows).0, [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn near_duplicates_go_where_the_label_is_the_same() {
+        let text = "how do I reset the password of my account on the new phone";
+        let near = text.replace("phone", "phone?");
+        let (kept, notes) =
+            cleaned("drop_near_duplicates = 0.8", &[(text, "x"), (&near, "y"), (&near, "x"), ("other", "x")]);
+        assert_eq!(kept, [1, 2, 4]);
+        assert!(notes[0].contains("left out 1 rows like one before with the same label: f.csv:3"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_training_row_that_is_held_out_elsewhere_is_named_and_left_out() {
+        let mut train = vec![example(1, "a", "x"), example(2, "b", "x"), example(3, "c", "x")];
+        let (validation, test) = (vec![example(8, "b", "y")], vec![example(9, "c", "x"), example(10, "d", "x")]);
+        let mut notes = Vec::new();
+        drop_leaked(&mut train, [("validation", &validation), ("test", &test)], &mut notes);
+        assert_eq!(train.iter().map(|example| &example.text[..]).collect::<Vec<_>>(), ["a"]);
+        let named = "f.csv:2 as validation row f.csv:8, f.csv:3 as test row f.csv:9";
+        assert!(notes[0].contains("2 rows") && notes[0].contains(named), "{notes:?}");
+    }
+}
