@@ -6,7 +6,7 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, config, devices, eval, export, generate, predict, sweep, tokenizer, train};
+use commands::{bench, config, cv, devices, eval, export, generate, predict, sweep, tokenizer, train};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -23,6 +23,8 @@ enum Command {
     Train(train::Arguments),
     /// Train a config with many settings, and compare them by their evaluations.
     Sweep(sweep::Arguments),
+    /// Train a classifier on every fold of its data, or on bags of it, and say how much its figures vary.
+    Cv(cv::Arguments),
     /// Measure a checkpoint's loss, perplexity and accuracy on a text.
     Eval(eval::Arguments),
     /// Classify texts, or fill their masks.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Train(arguments) => train::run(arguments),
         Command::Sweep(arguments) => sweep::run(arguments),
+        Command::Cv(arguments) => cv::run(arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

@@ -18,6 +18,10 @@ pub enum Target {
     Tokens(Vec<u32>),
     /// A class id for every row, `[rows]`.
     Classes(Vec<u32>),
+    /// For every row 1 at the labels that it has and 0 at the others, `[rows, labels]`.
+    MultiHot(Vec<f32>),
+    /// A number for every row, `[rows]`.
+    Values(Vec<f32>),
 }
 
 /// Rows of tokens with everything a model and its loss need to know about them; all `[rows, seq]`, row after row.
@@ -35,7 +39,7 @@ pub struct Batch {
     pub token_types: Option<Vec<u32>>,
     /// One per loss term.
     pub targets: Vec<Target>,
-    /// One per loss term, as long as its targets: 0 trains nothing.
+    /// One per loss term, a weight for every position or every row: 0 trains nothing.
     pub weights: Vec<Vec<f32>>,
     /// `[rows]`
     pub rows: Vec<RowId>,
@@ -52,6 +56,54 @@ impl Batch {
         self.weights.iter().map(|weights| weights.iter().map(|&weight| f64::from(weight)).sum()).collect()
     }
 
+    /// The share of padding.
+    pub fn padding(&self) -> f64 {
+        let padding = self.segments.iter().filter(|segment| **segment == 0).count();
+        padding as f64 / self.segments.len().max(1) as f64
+    }
+
+    /// Where each segment begins, among all positions: what a target of a whole segment is predicted from.
+    pub fn first_tokens(&self) -> Vec<u32> {
+        let begins = |place: &usize| self.segments[*place] != 0 && self.positions[*place] == 0;
+        (0..self.tokens.len()).filter(begins).map(|place| place as u32).collect()
+    }
+
+    /// The same tokens without padding: one row, in which each of the rows is a segment. A target of a row becomes that
+    /// of its segment.
+    ///
+    /// # Panics
+    /// If a row holds several segments.
+    pub fn unpadded(self) -> Self {
+        let seq = self.shape[1].max(1);
+        let real: Vec<usize> = (0..self.tokens.len()).filter(|place| self.segments[*place] != 0).collect();
+        assert!(self.segments.iter().all(|segment| *segment <= 1), "a row of several segments");
+        fn kept<T: Copy>(values: &[T], real: &[usize]) -> Vec<T> {
+            real.iter().map(|place| values[*place]).collect()
+        }
+        let of_token = |term: &Target| matches!(term, Target::Tokens(_));
+        let weights = self.targets.iter().zip(self.weights).map(|(target, weights)| match of_token(target) {
+            true => kept(&weights, &real),
+            false => weights,
+        });
+        Self {
+            shape: [1, real.len()],
+            tokens: kept(&self.tokens, &real),
+            segments: real.iter().map(|place| (place / seq) as u32 + 1).collect(),
+            positions: kept(&self.positions, &real),
+            token_types: self.token_types.map(|types| kept(&types, &real)),
+            weights: weights.collect(),
+            targets: self
+                .targets
+                .iter()
+                .map(|target| match target {
+                    Target::Tokens(tokens) => Target::Tokens(kept(tokens, &real)),
+                    other => other.clone(),
+                })
+                .collect(),
+            rows: self.rows,
+        }
+    }
+
     /// The batch of some of the rows.
     ///
     /// # Panics
@@ -59,7 +111,7 @@ impl Batch {
     pub fn slice_rows(&self, rows: Range<usize>) -> Self {
         let [count, seq] = self.shape;
         assert!(rows.start <= rows.end && rows.end <= count, "rows {rows:?} of a batch of {count}");
-        // A term has the same number of targets in every row: `seq` of them, or one.
+        // A term has the same number of targets in every row: `seq` of them, one, or one a label.
         fn part<T: Clone>(values: &[T], rows: &Range<usize>, count: usize) -> Vec<T> {
             let width = values.len() / count.max(1);
             values[rows.start * width..rows.end * width].to_vec()
@@ -76,6 +128,8 @@ impl Batch {
                 .map(|target| match target {
                     Target::Tokens(tokens) => Target::Tokens(part(tokens, &rows, count)),
                     Target::Classes(classes) => Target::Classes(part(classes, &rows, count)),
+                    Target::MultiHot(labels) => Target::MultiHot(part(labels, &rows, count)),
+                    Target::Values(values) => Target::Values(part(values, &rows, count)),
                 })
                 .collect(),
             weights: self.weights.iter().map(|weights| part(weights, &rows, count)).collect(),
@@ -116,6 +170,22 @@ mod tests {
         let middle = batch.slice_rows(1..2);
         assert_eq!(middle.shape, [1, 3]);
         assert_eq!(middle.targets, [Target::Tokens(vec![6, 7, 0])]);
+    }
+
+    #[test]
+    fn without_padding_rows_are_segments_of_one_row() {
+        let mut batch = batch();
+        batch.targets.push(Target::Classes(vec![4, 5, 6]));
+        batch.weights.push(vec![1.0, 2.0, 3.0]);
+        assert_eq!((batch.first_tokens(), batch.padding()), (vec![0, 3, 6], 1.0 / 9.0));
+        let one = batch.unpadded();
+        assert_eq!(one.shape, [1, 8]);
+        assert_eq!(one.tokens, [1, 2, 3, 5, 6, 8, 9, 10]);
+        assert_eq!(one.segments, [1, 1, 1, 2, 2, 3, 3, 3]);
+        assert_eq!(one.positions, [0, 1, 2, 0, 1, 0, 1, 2]);
+        assert_eq!(one.first_tokens(), [0, 3, 5]);
+        assert_eq!(one.targets[0], Target::Tokens(vec![2, 3, 4, 6, 7, 9, 10, 11]));
+        assert_eq!((&one.targets[1], one.trained_weight()), (&Target::Classes(vec![4, 5, 6]), vec![8.0, 6.0]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Cleaning: what changes a text, and which rows are left out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -13,6 +14,9 @@ use crate::error::Error;
 use crate::near_duplicates::near_duplicates;
 use crate::source::labelled::Example;
 use crate::words::{joined, key, words};
+
+/// The file of a model's directory that holds its [`TextCleaner`].
+pub const FILE: &str = "text_cleaner.json";
 
 /// What changes a text. It is stored with a model, so that the model is given texts like those that it was trained on;
 /// everything it needs stands in it.
@@ -74,6 +78,29 @@ impl TextCleaner {
         let stop_words = config.stop_words.as_deref().map(stop_words).transpose()?.unwrap_or_default();
         let CleanConfig { trim, nfc, lowercase, ref remove, stem, .. } = *config;
         Self::try_from(Steps { nfc, lowercase, remove: remove.clone(), stop_words, stem, trim })
+    }
+
+    /// The one that a model's directory holds, if it has one.
+    ///
+    /// # Errors
+    /// A file that is none.
+    pub fn beside(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        serde_json::from_str(&text).map(Some).map_err(|error| Error::Record {
+            path,
+            line: error.line() as u64,
+            message: error.to_string(),
+            hint: "it is written beside the model when a classifier is trained".into(),
+        })
+    }
+
+    /// As [`FILE`] holds it.
+    pub fn to_json(&self) -> Vec<u8> {
+        format!("{:#}\n", serde_json::json!(self.steps)).into_bytes()
     }
 
     /// Whether it changes any text.
@@ -201,13 +228,17 @@ pub(crate) fn clean_examples(
         note(notes, "kept", &empty, "that cleaning left without text; `clean.drop_empty` leaves them out");
     }
     if config.drop_duplicates {
-        let mut first: HashMap<(&str, Option<&str>), &str> = HashMap::new();
+        let mut first: HashMap<(&str, Option<&str>), &[String]> = HashMap::new();
         let mut conflicts = 0;
-        let is_first = |example| {
-            let label = *first.entry(texts(example)).or_insert(&example.label);
-            let is_first = std::ptr::eq(label, example.label.as_str());
-            conflicts += usize::from(label != example.label);
-            is_first
+        let is_first = |example| match first.entry(texts(example)) {
+            Entry::Vacant(place) => {
+                place.insert(&example.labels);
+                true
+            }
+            Entry::Occupied(before) => {
+                conflicts += usize::from(*before.get() != example.labels);
+                false
+            }
         };
         let kept: Vec<bool> = examples.iter().map(is_first).collect();
         let dropped = leave_out(&mut examples, &kept);
@@ -215,9 +246,9 @@ pub(crate) fn clean_examples(
         note(notes, "`clean.drop_duplicates` left out", &dropped, &what);
     }
     if let Some(threshold) = config.drop_near_duplicates {
-        let mut by_label: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut by_label: BTreeMap<&[String], Vec<usize>> = BTreeMap::new();
         for (index, example) in examples.iter().enumerate() {
-            by_label.entry(&example.label).or_default().push(index);
+            by_label.entry(&example.labels).or_default().push(index);
         }
         let mut kept = vec![true; examples.len()];
         for rows in by_label.values() {
@@ -332,7 +363,7 @@ mod tests {
     }
 
     fn example(line: u64, text: &str, label: &str) -> Example {
-        Example { text: text.into(), pair: None, label: label.into(), place: ("f.csv".into(), line) }
+        Example { text: text.into(), pair: None, labels: vec![label.into()], place: ("f.csv".into(), line) }
     }
 
     fn cleaned(config: &str, rows: &[(&str, &str)]) -> (Vec<u64>, Vec<String>) {

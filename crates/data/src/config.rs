@@ -1,6 +1,7 @@
 //! The parts of a run's config that this crate owns. The documentation of the fields is the config reference.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,8 @@ fn default_field() -> String {
     "text".into()
 }
 
-/// Texts with labels: `.csv` and `.tsv` with a header line, or `.jsonl`.
+/// Texts with labels: `.csv` and `.tsv` with a header line, or `.jsonl`. For `[objective.masked_lm]` their texts are
+/// divided in the same way, so that a classifier can be pre-trained on its own training part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelledConfig {
@@ -79,12 +81,56 @@ pub struct LabelledConfig {
     /// The column or field of a second text, where pairs are classified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
+    /// What the answer to a text is: `single_label`, exactly one label; `multi_label`, any number of labels; `regression`,
+    /// a number, learned with the mean squared error.
+    #[serde(default)]
+    pub problem: ProblemConfig,
     /// The column or field that holds the label.
     #[serde(default = "default_label")]
     pub label: String,
+    /// What stands between the labels of a text that has several, for `problem = "multi_label"`. A JSON array of strings,
+    /// also inside a CSV cell, needs none.
+    #[serde(default = "default_label_separator")]
+    #[schemars(length(min = 1))]
+    pub label_separator: String,
+    /// What is cut where a text or a pair does not fit. It is stored with the tokenizer, and `predict` and `eval` do it
+    /// too.
+    #[serde(default)]
+    pub truncation: TruncationConfig,
     /// What to do with a row that is malformed or has no text or no label.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
+}
+
+impl LabelledConfig {
+    /// One file with the usual columns; its path is taken as it is written, without globs.
+    pub fn of_file(path: &Path) -> Self {
+        Self {
+            files: vec![glob::Pattern::escape(&path.to_string_lossy())],
+            validation_files: Vec::new(),
+            test_files: Vec::new(),
+            text: default_field(),
+            text_pair: None,
+            problem: ProblemConfig::default(),
+            label: default_label(),
+            label_separator: default_label_separator(),
+            truncation: TruncationConfig::default(),
+            on_bad_row: OnBadRow::default(),
+        }
+    }
+}
+
+/// What is cut, from its end, where a text or a pair does not fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TruncationConfig {
+    /// The longer text of a pair, token by token, until both fit.
+    #[default]
+    LongestFirst,
+    /// The first text of a pair alone; of the second only what is too long in itself.
+    OnlyFirst,
+    /// The second text of a pair alone; of the first only what is too long in itself.
+    OnlySecond,
 }
 
 /// What to do with a row that cannot be used.
@@ -100,6 +146,10 @@ pub enum OnBadRow {
 
 fn default_label() -> String {
     "label".into()
+}
+
+fn default_label_separator() -> String {
+    "|".into()
 }
 
 /// How labelled texts are cleaned before they are divided. Every key is off unless it is set. What changes a text (from
@@ -223,12 +273,38 @@ impl Default for MaskedLmConfig {
     }
 }
 
-/// Classification with one label for each text.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Classification of whole texts, or a number for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassificationConfig {
-    /// How much an example counts: `none`, all alike; `balanced`, so that every label counts alike.
+    /// How much an example counts: `none`, all alike; `balanced`, so that every label counts alike. For `single_label`.
     pub class_weights: ClassWeights,
+    /// How much an example of a label counts, by the label's name; 1 where none is given. In place of `class_weights`,
+    /// for `single_label`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_weights: BTreeMap<String, f64>,
+    /// Of `multi_label`: the probability from which a label counts as given. It is stored with the model.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub threshold: f64,
+}
+
+impl Default for ClassificationConfig {
+    fn default() -> Self {
+        Self { class_weights: ClassWeights::default(), label_weights: BTreeMap::new(), threshold: 0.5 }
+    }
+}
+
+/// What the answer to a text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemConfig {
+    /// Exactly one label.
+    #[default]
+    SingleLabel,
+    /// Any number of labels.
+    MultiLabel,
+    /// A number.
+    Regression,
 }
 
 /// How much an example counts by its label.
@@ -255,11 +331,22 @@ pub struct SplitConfig {
     pub test: f64,
     /// Decides which documents go where; without effect on one single document.
     pub seed: u64,
+    /// Of labelled texts: divides what the test split leaves into so many parts, each with its share of every label, and
+    /// validates with part `fold` in place of `validation`. `firebox cv` trains one run a fold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2))]
+    pub folds: Option<usize>,
+    /// The fold that validates, from 0.
+    pub fold: usize,
+    /// Of labelled texts: trains on as many rows, drawn from the training part with replacement by this seed. `firebox cv
+    /// --bag` trains one run a seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<u64>,
 }
 
 impl Default for SplitConfig {
     fn default() -> Self {
-        Self { validation: 0.1, test: 0.0, seed: 1337 }
+        Self { validation: 0.1, test: 0.0, seed: 1337, folds: None, fold: 0, bootstrap: None }
     }
 }
 
@@ -379,7 +466,7 @@ mod tests {
                 .unwrap();
         let records = RecordsConfig { files: vec!["a.csv".into()], field: "text".into() };
         assert_eq!(run.data, SourceConfig::Csv(records));
-        assert_eq!(run.split, SplitConfig { validation: 0.1, test: 0.0, seed: 2 });
+        assert_eq!(run.split, SplitConfig { seed: 2, ..SplitConfig::default() });
         assert_eq!((run.clean, run.augment), Default::default());
         assert_eq!(run.tokenizer, TokenizerConfig::Bpe(TrainedConfig { vocab_size: 300, min_frequency: 2 }));
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use crate::augment::Augmenter;
 use crate::batch::{Batch, RowId, Target};
 use crate::collate::padded;
-use crate::config::ClassWeights;
+use crate::config::{ProblemConfig, TruncationConfig};
 use crate::error::Error;
 use crate::permutation::{Permutation, keyed_hash};
-use crate::source::labelled::{Example, id_of};
+use crate::source::labelled::{Answer, Example, answer};
 use crate::tokenizer::{Specials, Tokenizer};
 
 /// Examples that are sorted by length together.
@@ -24,8 +24,8 @@ pub struct EncodedExample {
     pub tokens: Vec<u32>,
     /// Where the second text begins; the number of tokens where there is none.
     pub second: usize,
-    /// The label's id.
-    pub label: u32,
+    /// What is to be learned.
+    pub answer: Answer,
     /// How much it counts.
     pub weight: f32,
 }
@@ -37,6 +37,8 @@ type EpochOrder = (u64, Arc<[u32]>);
 #[derive(Clone, Debug)]
 pub struct Examples {
     examples: Arc<[EncodedExample]>,
+    problem: ProblemConfig,
+    labels: usize,
     pad: u32,
     seed: u64,
     /// The epoch whose order was asked for last, and that order.
@@ -57,8 +59,10 @@ struct Augmentation {
 }
 
 impl Examples {
-    /// Encodes examples for a context of `max_seq_len` tokens; of longer ones the longer text is cut, token by token,
-    /// until the row fits.
+    /// Encodes examples for a context of `max_seq_len` tokens; of longer ones it is cut what the tokenizer says.
+    ///
+    /// `labels` are numbered by their places; `weights` says how much an example of each counts where every example has
+    /// exactly one, and is 1 for all where it is empty.
     ///
     /// # Errors
     /// A tokenizer without `[CLS]`, `[SEP]`, `[PAD]`; a label that is not among `labels`; a context too short for one
@@ -66,30 +70,37 @@ impl Examples {
     pub fn new(
         tokenizer: &Tokenizer,
         examples: &[Example],
+        problem: ProblemConfig,
         labels: &[String],
-        class_weights: ClassWeights,
+        weights: &[f32],
         max_seq_len: usize,
         seed: u64,
     ) -> Result<Self, Error> {
-        let mut counts = vec![0u64; labels.len()];
-        let ids = examples.iter().map(|example| id_of(labels, example)).collect::<Result<Vec<u32>, Error>>()?;
-        ids.iter().for_each(|id| counts[*id as usize] += 1);
-        let weight = |id: u32| match class_weights {
-            ClassWeights::None => 1.0,
-            ClassWeights::Balanced => examples.len() as f32 / (labels.len() as u64 * counts[id as usize].max(1)) as f32,
+        let answers = examples.iter().map(|example| answer(problem, labels, example)).collect::<Result<Vec<_>, _>>()?;
+        let weight = |answer: &Answer| match answer {
+            Answer::Class(id) => weights.get(*id as usize).copied().unwrap_or(1.0),
+            Answer::Labels(_) | Answer::Value(_) => 1.0,
         };
         let texts = |example: &Example| (example.text.clone(), example.pair.clone());
         let rows = encode(tokenizer, &examples.iter().map(texts).collect::<Vec<_>>(), max_seq_len)?;
         let truncated = rows.iter().filter(|row| row.truncated).count();
-        let encoded = rows.into_iter().zip(ids).map(|(row, label)| EncodedExample {
+        let encoded = rows.into_iter().zip(answers).map(|(row, answer)| EncodedExample {
             tokens: row.tokens,
             second: row.second,
-            label,
-            weight: weight(label),
+            weight: weight(&answer),
+            answer,
         });
-        let pad = specials(tokenizer)?.pad;
-        let order = Arc::default();
-        Ok(Self { examples: encoded.collect(), pad, seed, order, truncated, max_seq_len, augmentation: None })
+        Ok(Self {
+            examples: encoded.collect(),
+            problem,
+            labels: labels.len(),
+            pad: specials(tokenizer)?.pad,
+            seed,
+            order: Arc::default(),
+            truncated,
+            max_seq_len,
+            augmentation: None,
+        })
     }
 
     /// The same, with words changed at random whenever a row is trained on. Lengths and order stay those of the plain
@@ -186,8 +197,16 @@ impl Examples {
     /// Rows of tokens with their second texts' places, and the labels of the examples that they are of.
     fn labelled(&self, rows: &[(&[u32], usize)], ids: Vec<RowId>) -> Batch {
         let examples: Vec<&EncodedExample> = ids.iter().map(|id| &self.examples[id.row as usize]).collect();
+        let answers = examples.iter().map(|example| &example.answer);
+        let target = match self.problem {
+            ProblemConfig::SingleLabel => Target::Classes(answers.map(Answer::class).collect()),
+            ProblemConfig::MultiLabel => {
+                Target::MultiHot(answers.flat_map(|answer| answer.multi_hot(self.labels)).collect())
+            }
+            ProblemConfig::Regression => Target::Values(answers.map(Answer::value).collect()),
+        };
         Batch {
-            targets: vec![Target::Classes(examples.iter().map(|example| example.label).collect())],
+            targets: vec![target],
             weights: vec![examples.iter().map(|example| example.weight).collect()],
             ..padded(rows, self.pad, ids)
         }
@@ -237,7 +256,8 @@ pub struct EncodedText {
     pub truncated: bool,
 }
 
-/// Encodes texts and pairs for a context of `max_seq_len` tokens: of what does not fit the longer text is cut.
+/// Encodes texts and pairs for a context of `max_seq_len` tokens; what does not fit is cut as
+/// [`Tokenizer::truncation`] says.
 ///
 /// # Errors
 /// A tokenizer without an encoder's special tokens, a text that it cannot encode, a context too short for one token.
@@ -260,14 +280,7 @@ pub fn encode(
         match &mut second {
             None => first.truncate(room),
             Some(second) => {
-                let longest_first = |a: usize, b: usize| {
-                    // What each keeps when the longer one loses its last token until both fit.
-                    let [short, long] = [a.min(b), a.max(b)];
-                    let kept_short = short.min(room / 2);
-                    let kept_long = long.min(room - kept_short);
-                    if a <= b { (kept_short, kept_long) } else { (kept_long, kept_short) }
-                };
-                let (a, b) = longest_first(first.len(), second.len());
+                let [a, b] = kept(tokenizer.truncation(), [first.len(), second.len()], room);
                 first.truncate(a);
                 second.truncate(b);
             }
@@ -283,6 +296,27 @@ pub fn encode(
         Ok(EncodedText { second: start, tokens, truncated: excess > 0 })
     };
     texts.par_iter().map(one).collect()
+}
+
+/// How many tokens each text of a pair keeps.
+fn kept(truncation: TruncationConfig, [a, b]: [usize; 2], room: usize) -> [usize; 2] {
+    match truncation {
+        TruncationConfig::OnlyFirst => {
+            let b = b.min(room);
+            [a.min(room - b), b]
+        }
+        TruncationConfig::OnlySecond => {
+            let a = a.min(room);
+            [a, b.min(room - a)]
+        }
+        TruncationConfig::LongestFirst => {
+            // What each keeps when the longer one loses its last token until both fit.
+            let [short, long] = [a.min(b), a.max(b)];
+            let kept_short = short.min(room / 2);
+            let kept_long = long.min(room - kept_short);
+            if a <= b { [kept_short, kept_long] } else { [kept_long, kept_short] }
+        }
+    }
 }
 
 /// Encoded texts side by side, filled up with `pad` to the longest: a batch without targets.
@@ -321,11 +355,16 @@ mod tests {
         let example = |i: usize| Example {
             text: "a".repeat(1 + i * i % 29),
             pair: None,
-            label: ["x", "y", "y"][i % 3].into(),
+            labels: vec![["x", "y", "y"][i % 3].into()],
             place: ("f".into(), 1),
         };
         let examples: Vec<Example> = (0..count).map(example).collect();
-        Examples::new(&tokenizer(), &examples, &["x".into(), "y".into()], ClassWeights::Balanced, 20, 7).unwrap()
+        new(&examples, &[1.5, 0.75])
+    }
+
+    fn new(examples: &[Example], weights: &[f32]) -> Examples {
+        let labels = ["x".into(), "y".into()];
+        Examples::new(&tokenizer(), examples, ProblemConfig::SingleLabel, &labels, weights, 20, 7).unwrap()
     }
 
     #[test]
@@ -358,13 +397,50 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_cut_where_it_is_longer() {
-        let tokenizer = tokenizer();
-        let encoded = |a: usize, b: usize| {
+    fn several_labels_are_hot_and_numbers_stay_numbers() {
+        let labels = ["p".to_string(), "q".to_string(), "r".to_string()];
+        let example = |labels: &[&str]| Example {
+            text: "a".into(),
+            pair: None,
+            labels: labels.iter().map(|label| label.to_string()).collect(),
+            place: ("f".into(), 7),
+        };
+        let of = |problem, rows: &[Example]| {
+            let examples = Examples::new(&tokenizer(), rows, problem, &labels, &[], 20, 7)?;
+            Ok::<_, Error>(examples.batch((0..rows.len() as u64).map(|row| RowId { epoch: 0, row }).collect()))
+        };
+        let batch = of(ProblemConfig::MultiLabel, &[example(&["r", "p"]), example(&[])]).unwrap();
+        assert_eq!(batch.targets, [Target::MultiHot(vec![1.0, 0.0, 1.0, 0.0, 0.0, 0.0])]);
+        assert_eq!(batch.weights, [vec![1.0; 2]]);
+        assert_eq!(batch.slice_rows(1..2).targets, [Target::MultiHot(vec![0.0; 3])]);
+        let batch = of(ProblemConfig::Regression, &[example(&["-2.5"]), example(&["3"])]).unwrap();
+        assert_eq!(batch.targets, [Target::Values(vec![-2.5, 3.0])]);
+        for (problem, label, said) in [
+            (ProblemConfig::Regression, "x", "f:7: `x` is not a number"),
+            (ProblemConfig::Regression, "inf", "f:7: `inf` is not a number"),
+            (ProblemConfig::MultiLabel, "s", "f:7: the label `s` is unknown"),
+        ] {
+            let error = of(problem, &[example(&[label])]).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pair_is_cut_where_the_tokenizer_says() {
+        let encoded = |truncation, a: usize, b: usize| {
             let pair = ("a".repeat(a), Some("b".repeat(b)));
-            encode(&tokenizer, &[pair], 13).unwrap().remove(0)
+            encode(&tokenizer().with_truncation(truncation), &[pair], 13).unwrap().remove(0)
         };
         let lengths = |row: &EncodedText| (row.second - 2, row.tokens.len() - row.second - 1);
+        for (truncation, a, b, kept) in [
+            (TruncationConfig::OnlyFirst, 40, 4, (6, 4)),
+            (TruncationConfig::OnlyFirst, 40, 40, (0, 10)),
+            (TruncationConfig::OnlySecond, 4, 40, (4, 6)),
+            (TruncationConfig::OnlySecond, 4, 5, (4, 5)),
+        ] {
+            assert_eq!(lengths(&encoded(truncation, a, b)), kept, "{truncation:?}");
+        }
+        let encoded = |a, b| encoded(TruncationConfig::LongestFirst, a, b);
         assert_eq!(lengths(&encoded(3, 4)), (3, 4));
         assert_eq!(lengths(&encoded(3, 40)), (3, 7));
         assert_eq!(lengths(&encoded(40, 2)), (8, 2));
@@ -377,12 +453,11 @@ mod tests {
         let example = |i: usize| Example {
             text: "a b c d e f g h i j".chars().take(1 + i % 19).collect(),
             pair: (i % 2 == 1).then(|| "j i h g".into()),
-            label: ["x", "y"][i % 2].into(),
+            labels: vec![["x", "y"][i % 2].into()],
             place: ("f".into(), 1),
         };
         let rows: Vec<Example> = (0..40).map(example).collect();
-        let labels = ["x".to_string(), "y".to_string()];
-        let plain = Examples::new(&tokenizer(), &rows, &labels, ClassWeights::None, 20, 7).unwrap();
+        let plain = new(&rows, &[]);
         let augmenter = Augmenter::new(&toml::from_str("delete = 0.3\nswap = 0.3").unwrap(), 7).unwrap().unwrap();
         let augmented = plain.clone().augmented(augmenter, &tokenizer(), &rows);
         let [first, second] = [0, 40].map(|position| augmented.at(position, 40));

@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn config(validation: f64, test: f64, seed: u64) -> SplitConfig {
-        SplitConfig { validation, test, seed }
+        SplitConfig { validation, test, seed, ..SplitConfig::default() }
     }
 
     fn parts(documents: &[String], config: &SplitConfig) -> Splits {

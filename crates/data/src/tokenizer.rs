@@ -10,7 +10,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::config::TokenizerConfig;
+use crate::config::{TokenizerConfig, TruncationConfig};
 use crate::error::Error;
 use crate::tokenizer_training;
 
@@ -19,6 +19,8 @@ pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
+/// The key of the tokenizer config that says what is cut.
+const TRUNCATION: &str = "truncation_strategy";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// A tokenizer: the one a model was or will be trained with.
@@ -223,6 +225,22 @@ impl Tokenizer {
     /// The special tokens of an encoder's rows, if the vocabulary has all of them.
     pub fn specials(&self) -> Option<Specials> {
         self.specials
+    }
+
+    /// What [`crate::examples::encode`] cuts where a pair does not fit.
+    pub fn truncation(&self) -> TruncationConfig {
+        let stored = self.config.get(TRUNCATION).cloned();
+        stored.and_then(|name| serde_json::from_value(name).ok()).unwrap_or_default()
+    }
+
+    /// The same tokenizer with this cut, which its files remember.
+    pub fn with_truncation(mut self, truncation: TruncationConfig) -> Self {
+        if truncation == TruncationConfig::default() {
+            self.config.remove(TRUNCATION);
+        } else {
+            self.config.insert(TRUNCATION.into(), json!(truncation));
+        }
+        self
     }
 
     /// Whether a token continues the word of the one before it.

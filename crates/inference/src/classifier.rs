@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::PretrainedBert;
 use data::examples::{EncodedText, encode, fill};
-use data::{Batch, Error, Specials, TextCleaner};
-use model::bert::{Bert, Input};
+use data::{Error, Specials, TextCleaner};
+use model::bert::{Bert, BertHead, Input, Problem};
 use model::loss::probabilities;
 use model::{Pass, in_thread_pool, weights};
 
@@ -27,7 +27,7 @@ pub struct Classifier {
 pub struct Contribution {
     /// The token as the tokenizer writes it.
     pub token: String,
-    /// The probability of the label, less what it is with `[MASK]` in the token's place.
+    /// The probability of the label, or the number, less what it is with `[MASK]` in the token's place.
     pub contribution: f64,
 }
 
@@ -56,12 +56,20 @@ impl Classifier {
         texts.iter().map(|(text, pair)| (clean(text), pair.as_ref().map(clean))).collect()
     }
 
+    /// What kind of answer it gives; none where it is no classifier of whole texts.
+    pub fn problem(&self) -> Option<Problem> {
+        match &self.opened.config.head {
+            BertHead::SequenceClassification { problem, .. } => Some(*problem),
+            _ => None,
+        }
+    }
+
     /// The labels, by id; none of a masked language model.
     pub fn labels(&self) -> &[String] {
         self.opened.config.head.labels()
     }
 
-    /// Each text's probabilities, by label.
+    /// Each text's probabilities, by label; of a regression its number.
     ///
     /// # Errors
     /// A text that the tokenizer cannot encode.
@@ -80,10 +88,16 @@ impl Classifier {
         let mut found = vec![Vec::new(); encoded.len()];
         for rows in order.chunks(ROWS) {
             let texts: Vec<&EncodedText> = rows.iter().map(|row| &encoded[*row]).collect();
-            let logits = self.run(&texts, |model, hidden, pass| model.class_logits(hidden, pass));
+            let logits = self.run(&texts, |model, hidden, pass| model.class_logits(hidden, None, pass));
             let width = logits.len() / rows.len();
             for (row, logits) in rows.iter().zip(logits.chunks_exact(width)) {
-                found[*row] = probabilities(logits);
+                found[*row] = match self.problem() {
+                    Some(Problem::MultiLabel { .. }) => {
+                        logits.iter().map(|logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect()
+                    }
+                    Some(Problem::Regression) => logits.iter().map(|value| f64::from(*value)).collect(),
+                    _ => probabilities(logits),
+                };
             }
         }
         found
@@ -93,7 +107,7 @@ impl Classifier {
     fn run(&self, texts: &[&EncodedText], head: impl Fn(&Bert, Tensor<3>, &Pass) -> Tensor<2> + Sync) -> Vec<f32> {
         let batch = fill(texts, self.specials().pad);
         in_thread_pool(&self.device, || {
-            let pass = Pass { segments: segments(&batch, &self.device), ..Pass::default() };
+            let pass = Pass { segments: Pass::segments(batch.shape, &batch.segments, &self.device), ..Pass::default() };
             let input =
                 Input::new(batch.shape, &batch.tokens, &batch.positions, batch.token_types.as_deref(), &self.device);
             let model = &self.opened.model;
@@ -180,12 +194,4 @@ impl Classifier {
         };
         Ok(places.into_iter().zip(logits.chunks_exact(width).map(guesses)).collect())
     }
-}
-
-/// Where each position may attend; none: everywhere in its row.
-fn segments(batch: &Batch, device: &Device) -> Option<Tensor<2, Int>> {
-    (!batch.single_segment()).then(|| {
-        let ids: Vec<i32> = batch.segments.iter().map(|id| *id as i32).collect();
-        Tensor::from_data(TensorData::new(ids, batch.shape), device)
-    })
 }

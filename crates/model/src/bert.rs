@@ -8,6 +8,7 @@ mod stored;
 
 pub use config::{BertConfig, BertHead, Problem};
 
+use crate::checkpointed::Stack;
 use crate::pass::Pass;
 use crate::weights::{self, Initial};
 use burn::module::{Module, Param};
@@ -144,8 +145,28 @@ impl Bert {
 
     /// The hidden state of every position, `[batch, seq, d_model]`.
     pub fn hidden(&self, input: Input, pass: &Pass) -> Tensor<3> {
-        let x = self.embed(input, pass);
-        (0..self.layers.len()).fold(x, |x, index| self.layer(x, index, pass))
+        self.leave(input, pass)
+    }
+
+    /// Whether the head labels whole inputs.
+    pub fn classifies(&self) -> bool {
+        self.classifier.is_some() && self.pooler.is_some()
+    }
+
+    /// What the head of the whole input says: [`Bert::class_logits`] or [`Bert::next_sentence_logits`].
+    ///
+    /// # Panics
+    /// If the head is another.
+    pub fn sequence_logits(&self, hidden: Tensor<3>, first: Option<Tensor<1, Int>>, pass: &Pass) -> Tensor<2> {
+        match self.next_sentence {
+            Some(_) => self.next_sentence_logits(hidden, first, pass),
+            None => self.class_logits(hidden, first, pass),
+        }
+    }
+
+    /// Whether the head labels every token.
+    pub fn tags_tokens(&self) -> bool {
+        self.classifier.is_some() && self.pooler.is_none()
     }
 
     fn embed(&self, input: Input, pass: &Pass) -> Tensor<3> {
@@ -185,30 +206,40 @@ impl Bert {
         3 * self.layers.len() as u32 + 1
     }
 
-    /// The first token's state, through the pooler: `[batch, d_model]`.
-    fn pooled(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<2> {
-        let [batch, _, d_model] = hidden.dims();
-        let first = hidden.narrow(1, 0, 1).reshape([batch, d_model]);
+    /// The states of first tokens, through the pooler: `[inputs, d_model]`.
+    fn pooled(&self, hidden: Tensor<3>, first: Option<Tensor<1, Int>>, pass: &Pass) -> Tensor<2> {
+        let [batch, seq, d_model] = hidden.dims();
+        let first = match first {
+            None => hidden.narrow(1, 0, 1).reshape([batch, d_model]),
+            Some(first) => hidden.reshape([batch * seq, d_model]).select(0, first),
+        };
         let pooler = self.pooler.as_ref().expect("a head of the whole input has a pooler");
         linear(pooler, first, Activation::Identity, pass.precision).tanh()
     }
 
-    /// Logits of "is next" and "is not", `[batch, 2]`, from [`Bert::hidden`].
+    /// Logits of "is next" and "is not", `[inputs, 2]`, from [`Bert::hidden`].
+    ///
+    /// # Shapes
+    /// - `first`: each input's first position, `row * seq + position`; none: every row is an input
     ///
     /// # Panics
     /// If the head does not predict them.
-    pub fn next_sentence_logits(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<2> {
+    pub fn next_sentence_logits(&self, hidden: Tensor<3>, first: Option<Tensor<1, Int>>, pass: &Pass) -> Tensor<2> {
         let head = self.next_sentence.as_ref().expect("a head that predicts the next sentence");
-        linear(head, self.pooled(hidden, pass), Activation::Identity, pass.precision)
+        linear(head, self.pooled(hidden, first, pass), Activation::Identity, pass.precision)
     }
 
-    /// Outputs of a sequence classifier, `[batch, labels]`, from [`Bert::hidden`].
+    /// Outputs of a sequence classifier, `[inputs, labels]`, from [`Bert::hidden`].
+    ///
+    /// # Shapes
+    /// - `first`: as in [`Bert::next_sentence_logits`]
     ///
     /// # Panics
     /// If the head is another.
-    pub fn class_logits(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<2> {
+    pub fn class_logits(&self, hidden: Tensor<3>, first: Option<Tensor<1, Int>>, pass: &Pass) -> Tensor<2> {
         let head = self.classifier.as_ref().expect("a classifier");
-        let pooled = dropout(self.pooled(hidden, pass), pass.dropout(self.classifier_dropout, self.last_site()));
+        let pooled = self.pooled(hidden, first, pass);
+        let pooled = dropout(pooled, pass.dropout(self.classifier_dropout, self.last_site()));
         linear(head, pooled, Activation::Identity, pass.precision)
     }
 
@@ -284,6 +315,11 @@ impl Bert {
         cross_entropy_sum(Tensor::cat(vec![states, ones], 1), table, targets, weights, options)
     }
 
+    /// Transformer layers.
+    pub fn n_layer(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Rows of the word embedding.
     pub fn vocab_size(&self) -> usize {
         self.embeddings.words.weight.lazy_shape()[0]
@@ -297,6 +333,27 @@ impl Bert {
     /// Where the parameters are.
     pub fn device(&self) -> Device {
         self.embeddings.words.weight.lazy_device()
+    }
+}
+
+impl Stack for Bert {
+    type Input = Input;
+
+    fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn inner(input: &Input) -> Input {
+        let Input { tokens, positions, token_types } = input.clone();
+        Input { tokens: tokens.inner(), positions: positions.inner(), token_types: token_types.map(Tensor::inner) }
+    }
+
+    fn enter(&self, input: Input, pass: &Pass) -> Tensor<3> {
+        self.embed(input, pass)
+    }
+
+    fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
+        self.layer(x, index, pass)
     }
 }
 

@@ -2,33 +2,51 @@
 //!
 //! Source: Chen et al. 2016, section 3, with a segment for each block.
 
-use crate::gpt::Gpt;
 use crate::pass::Pass;
-use crate::weights::{self, Flat};
-use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use crate::weights::{self, Family, Flat, Freeze};
+use burn::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// The loss as [`Gpt::loss_sum`], outside autodiff, and every parameter's gradient, the same as without checkpointing.
-///
-/// # Shapes
-/// - as [`Gpt::loss_sum`]
-pub fn block_by_block(
-    model: &Gpt,
-    tokens: Tensor<2, Int>,
-    positions: Tensor<2, Int>,
+/// A model whose blocks stand one on the other between an embedding and a head.
+pub trait Stack: Family {
+    /// What it reads.
+    type Input: Clone;
+
+    /// How many blocks there are.
+    fn depth(&self) -> usize;
+
+    /// The input outside autodiff.
+    fn inner(input: &Self::Input) -> Self::Input;
+
+    /// What enters the first block, `[batch, seq, d_model]`.
+    fn enter(&self, input: Self::Input, pass: &Pass) -> Tensor<3>;
+
+    /// What block `index` makes of it, `[batch, seq, d_model]`.
+    fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3>;
+
+    /// What leaves the last block, `[batch, seq, d_model]`.
+    fn leave(&self, input: Self::Input, pass: &Pass) -> Tensor<3> {
+        (0..self.depth()).fold(self.enter(input, pass), |x, index| self.block(x, index, pass))
+    }
+}
+
+/// The loss terms that `terms` makes of what leaves the last block, outside autodiff, and the gradient of their sum for
+/// every parameter that is not frozen: the same as without checkpointing.
+pub fn block_by_block<M: Stack>(
+    model: &M,
+    input: M::Input,
     pass: &Pass,
-    targets: Tensor<2, Int>,
-    weights: Tensor<2>,
-) -> (Tensor<1>, Vec<Flat>) {
-    let blocks = model.n_layer();
-    let frozen = model.valid();
+    frozen: Freeze,
+    terms: impl Fn(&M, Tensor<3>) -> Vec<Tensor<1>>,
+) -> (Vec<Tensor<1>>, Vec<Flat>) {
+    let blocks = model.depth();
+    let plain = model.valid();
     let inner = Pass { segments: pass.segments.clone().map(Tensor::inner), ..pass.clone() };
-    let mut x = frozen.embed(tokens.clone().inner(), positions.clone().inner(), &inner);
+    let mut x = plain.enter(M::inner(&input), &inner);
     let mut inputs = Vec::with_capacity(blocks);
     for index in 0..blocks {
         inputs.push(x.clone());
-        x = frozen.block(x, index, &inner);
+        x = plain.block(x, index, &inner);
     }
 
     let mut of_parameters: BTreeMap<String, Flat> = BTreeMap::new();
@@ -43,11 +61,12 @@ pub fn block_by_block(
     };
     let leaf = |x: Tensor<3>| x.autodiff().require_grad();
     let x = leaf(x);
-    let loss = model.loss_of(x.clone(), blocks, pass, targets, weights);
-    let mut gradients = loss.backward();
+    let terms = terms(model, x.clone());
+    let mut gradients = sum(&terms).backward();
     let mut dx = x.grad_remove(&mut gradients).expect("the loss depends on the last block");
     add(weights::gradients(model, &mut gradients));
-    for (index, x) in inputs.into_iter().enumerate().rev() {
+    // Nothing below what is frozen is learned.
+    for (index, x) in inputs.into_iter().enumerate().skip(frozen.layers).rev() {
         let x = leaf(x);
         let y = model.block(x.clone(), index, pass);
         // The gradient of this sum is that of the loss: `dx` takes part as a constant.
@@ -55,9 +74,18 @@ pub fn block_by_block(
         dx = x.grad_remove(&mut gradients).expect("a block depends on its input");
         add(weights::gradients(model, &mut gradients));
     }
-    let y = model.embed(tokens, positions, pass);
-    let mut gradients = (y * dx.autodiff()).sum().backward();
-    add(weights::gradients(model, &mut gradients));
+    if !frozen.embeddings() {
+        let mut gradients = (model.enter(input, pass) * dx.autodiff()).sum().backward();
+        add(weights::gradients(model, &mut gradients));
+    }
     let in_order = weights::shapes(model).into_iter().filter_map(|(name, _)| of_parameters.remove(&name)).collect();
-    (loss.inner(), in_order)
+    (terms.into_iter().map(Tensor::inner).collect(), in_order)
+}
+
+/// The sum of loss terms, `[1]`.
+///
+/// # Panics
+/// If there is none.
+pub fn sum(terms: &[Tensor<1>]) -> Tensor<1> {
+    terms.iter().cloned().reduce(|a, b| a + b).expect("a loss has a term")
 }

@@ -4,12 +4,13 @@
 //! `transformers`' `modeling_gpt2.py`, whose parameter names and layout (`Conv1D`, `[in, out]`) the fields follow.
 
 use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig};
+use crate::checkpointed::Stack;
 use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::int8::Int8Head;
 use crate::kv_cache::KvCache;
 use crate::pass::Pass;
-use crate::weights::{self, Family, Found, Initial, Tensors};
+use crate::weights::{self, Family, Found, Initial, Place, Tensors};
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -342,6 +343,14 @@ impl Family for Gpt {
             .map(|(name, tensor)| (full(name), Found { names: vec![name], tensor: Cow::Borrowed(tensor) }))
             .collect()
     }
+
+    fn place(name: &str) -> Place {
+        match Place::of_layer(name, ".h.") {
+            Some(layer) => layer,
+            None if name.contains(".wte.") || name.contains(".wpe.") => Place::Embeddings,
+            None => Place::Head,
+        }
+    }
 }
 
 impl Gpt {
@@ -414,29 +423,11 @@ impl Gpt {
     /// The summed cross-entropy of next-token prediction over `targets`, each times its weight.
     ///
     /// # Shapes
-    /// - `tokens`, `positions`: as in [`Gpt::forward`]
+    /// - `x`: what leaves the last block, `[batch, seq, d_model]`
     /// - `targets`, `weights`: `[batch, seq]`; returns `[1]`, in nats
-    pub fn loss_sum(
-        &self,
-        tokens: Tensor<2, Int>,
-        positions: Tensor<2, Int>,
-        pass: &Pass,
-        targets: Tensor<2, Int>,
-        weights: Tensor<2>,
-    ) -> Tensor<1> {
-        self.loss_of(self.embed(tokens, positions, pass), 0, pass, targets, weights)
-    }
-
-    /// [`Gpt::loss_sum`] from the residual stream that enters block `first`.
-    pub(crate) fn loss_of(
-        &self,
-        x: Tensor<3>,
-        first: usize,
-        pass: &Pass,
-        targets: Tensor<2, Int>,
-        weights: Tensor<2>,
-    ) -> Tensor<1> {
-        let (hidden, targets, weights) = self.rows(self.through(x, first, pass), targets, weights);
+    pub fn loss_sum(&self, x: Tensor<3>, pass: &Pass, targets: Tensor<2, Int>, weights: Tensor<2>) -> Tensor<1> {
+        let hidden = layer_norm(&self.ln_f, self.layer_norm_eps, x);
+        let (hidden, targets, weights) = self.rows(hidden, targets, weights);
         let options = CrossEntropy { precision: pass.precision, ..CrossEntropy::default() };
         cross_entropy_sum(hidden, self.wte.weight.val(), targets, weights, options)
     }
@@ -448,13 +439,13 @@ impl Gpt {
     /// - as [`Gpt::loss_sum`]; returns two of `[1]`
     pub fn loss_and_correct_sum(
         &self,
-        tokens: Tensor<2, Int>,
-        positions: Tensor<2, Int>,
+        x: Tensor<3>,
         pass: &Pass,
         targets: Tensor<2, Int>,
         weights: Tensor<2>,
     ) -> [Tensor<1>; 2] {
-        let (hidden, targets, weights) = self.rows(self.hidden(tokens, positions, pass), targets, weights);
+        let hidden = layer_norm(&self.ln_f, self.layer_norm_eps, x);
+        let (hidden, targets, weights) = self.rows(hidden, targets, weights);
         match self.int8_head.table() {
             Some(table) => int8_cross_entropy_and_correct(hidden, table, targets, weights),
             None => cross_entropy_and_correct(hidden, self.wte.weight.val(), targets, weights, pass.precision),
@@ -474,15 +465,10 @@ impl Gpt {
     }
 
     /// The residual stream that enters the first block, `[batch, seq, d_model]`.
-    pub(crate) fn embed(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
+    fn embed(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let of_positions = embedding(self.wpe.weight.val(), positions);
         let x = residual_add(embedding(self.wte.weight.val(), tokens), of_positions, None);
         dropout(x, pass.dropout(self.embd_dropout, 0))
-    }
-
-    /// Block number `index` of the residual stream.
-    pub(crate) fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
-        self.h[index].forward(x, pass, index)
     }
 
     /// How many blocks there are.
@@ -492,12 +478,7 @@ impl Gpt {
 
     /// What the head turns into logits, `[batch, seq, d_model]`.
     fn hidden(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
-        self.through(self.embed(tokens, positions, pass), 0, pass)
-    }
-
-    fn through(&self, x: Tensor<3>, first: usize, pass: &Pass) -> Tensor<3> {
-        let x = (first..self.h.len()).fold(x, |x, index| self.block(x, index, pass));
-        layer_norm(&self.ln_f, self.layer_norm_eps, x)
+        layer_norm(&self.ln_f, self.layer_norm_eps, self.leave([tokens, positions], pass))
     }
 
     /// Logits of each row's last position, continuing what `cache` has seen of the row.
@@ -557,5 +538,26 @@ impl Gpt {
             Some(table) => int8_head(x, table),
             None => tied_head(x, self.wte.weight.val()),
         }
+    }
+}
+
+impl Stack for Gpt {
+    /// Tokens and positions, `[batch, seq]`.
+    type Input = [Tensor<2, Int>; 2];
+
+    fn depth(&self) -> usize {
+        self.h.len()
+    }
+
+    fn inner(input: &Self::Input) -> Self::Input {
+        input.clone().map(Tensor::inner)
+    }
+
+    fn enter(&self, [tokens, positions]: Self::Input, pass: &Pass) -> Tensor<3> {
+        self.embed(tokens, positions, pass)
+    }
+
+    fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
+        self.h[index].forward(x, pass, index)
     }
 }

@@ -1,6 +1,6 @@
 //! How a forward pass computes: what is the same for all of its layers.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{Dropout, DropoutKey, Precision};
 
 /// How a forward pass computes.
@@ -26,6 +26,17 @@ pub struct Randomness {
 }
 
 impl Pass {
+    /// Segments as a pass wants them: none where every token is real and of segment 1, so that no mask is needed.
+    ///
+    /// # Shapes
+    /// - `segments`: `shape`, `[batch, seq]`, row by row
+    pub fn segments(shape: [usize; 2], segments: &[u32], device: &Device) -> Option<Tensor<2, Int>> {
+        segments.iter().any(|segment| *segment != 1).then(|| {
+            let ids: Vec<i32> = segments.iter().map(|id| *id as i32).collect();
+            Tensor::from_data(TensorData::new(ids, shape), device)
+        })
+    }
+
     /// The dropout at `site`, a number that no other dropout of the model has; none if nothing is dropped.
     pub(crate) fn dropout(&self, probability: f64, site: u32) -> Option<Dropout> {
         let Randomness { seed, step, first_row } = self.randomness?;

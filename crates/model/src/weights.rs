@@ -68,6 +68,82 @@ pub trait Family: Module {
     fn is_head(_name: &str) -> bool {
         false
     }
+
+    /// Where in the model a parameter stands.
+    fn place(name: &str) -> Place;
+}
+
+/// Where in a model a parameter stands, from the input up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// An embedding, with what normalizes it.
+    Embeddings,
+    /// This layer, from 0.
+    Layer(usize),
+    /// Above the last layer.
+    Head,
+}
+
+impl Place {
+    /// The layer that a name like `...<before>3.<rest>` numbers.
+    pub(crate) fn of_layer(name: &str, before: &str) -> Option<Self> {
+        let (_, rest) = name.split_once(before)?;
+        rest.split('.').next()?.parse().ok().map(Self::Layer)
+    }
+
+    /// Steps below the head in a model of `layers` layers: 0 for the head itself, `layers + 1` for the embeddings.
+    pub fn depth(self, layers: usize) -> usize {
+        match self {
+            Self::Embeddings => layers + 1,
+            Self::Layer(index) => layers.saturating_sub(index),
+            Self::Head => 0,
+        }
+    }
+}
+
+/// What of a model is not trained: the lowest layers, and what lies below them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freeze {
+    /// Whether the embeddings are frozen even where no layer is.
+    pub only_embeddings: bool,
+    /// So many layers, from the lowest.
+    pub layers: usize,
+}
+
+impl Freeze {
+    /// Whether the embeddings are frozen.
+    pub fn embeddings(self) -> bool {
+        self.only_embeddings || self.layers > 0
+    }
+
+    /// Whether a parameter at this place is frozen.
+    pub fn holds(self, place: Place) -> bool {
+        match place {
+            Place::Embeddings => self.embeddings(),
+            Place::Layer(index) => index < self.layers,
+            Place::Head => false,
+        }
+    }
+}
+
+/// The model with the parameters that `frozen` holds outside autodiff: no gradient reaches them or goes below.
+pub fn freeze<M: Family>(model: M, frozen: Freeze) -> M {
+    struct Fixed(Path, fn(&Path) -> String, fn(&str) -> Place, Freeze);
+    impl ModuleMapper for Fixed {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.0.0.push(name.into());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.0.0.pop();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Self(path, name, place, frozen) = self;
+            if frozen.holds(place(&name(path))) { param.set_require_grad(false) } else { param }
+        }
+    }
+    model.map(&mut Fixed(Path::default(), Path::name::<M>, M::place, frozen))
 }
 
 /// A parameter in a file.

@@ -69,9 +69,12 @@ pub struct StepReport {
     pub step: u64,
     /// Passes over the training data done, with the fraction of the current one.
     pub epoch: f64,
-    /// Mean loss in nats a token over all trained tokens of this interval's steps.
+    /// Mean loss over all trained targets of this interval's steps: in nats a token, or a classifier's row.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
+    /// The mean loss of each term, where there are several; the loss is their sum.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Norm of the last step's whole gradient, before clipping.
@@ -103,7 +106,8 @@ pub struct EvalReport {
     pub accuracy: f64,
     /// Validation tokens that the figures are taken over.
     pub tokens: u64,
-    /// Further figures by name, such as `f1`; see [`crate::metrics::Report::metrics`]. None for a language model.
+    /// Further figures by name, such as `f1`; see [`crate::metrics::Report::metrics`]. Of several loss terms each
+    /// one's. None for a language model.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
     /// Whether this is the best so far by `train.best_metric`.

@@ -1,27 +1,34 @@
 //! What the loop needs of a model, whatever its family.
 
 use crate::error::Error;
-use crate::forward::{DeviceBatch, StepGradient, StepOptions, step_gradient};
-use crate::optimizer::{Optimizer, Scale};
+use crate::forward::{StepGradient, StepOptions, step_gradient};
+use crate::optimizer::{Optimizer, Rates, Scale};
+use crate::predictions::{Predictions, best};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::Contents;
 use data::{Batch, Target, Tokenizer};
 use model::bert::{Bert, BertConfig, Input};
-use model::loss::probabilities;
-use model::weights::{self, Family, Flat};
+use model::checkpointed::Stack;
+use model::loss::{binary_cross_entropy_sum, cross_entropy_sum, probabilities, squared_error_sum};
+use model::weights::{self, Family, Flat, Freeze};
 use model::{Gpt, GptConfig, LoadReport, Pass, Tensors};
 
 /// A model that can be trained on a batch.
-pub trait Trainable: Family {
-    /// The sum of the batch's loss terms, each target times its weight, `[1]`.
-    fn loss_sum(&self, batch: &Batch, pass: &Pass, device: &Device) -> Tensor<1>;
-
-    /// The same, outside autodiff, and its gradients, with each block computed twice to keep less; none for a family
-    /// that cannot.
-    fn checkpointed_gradient(&self, _batch: &Batch, _pass: &Pass, _device: &Device) -> Option<(Tensor<1>, Vec<Flat>)> {
-        None
+pub trait Trainable: Stack {
+    /// The batch in the form that the model computes best with; the same rows and targets.
+    fn arranged(batch: Batch, _device: &Device) -> Batch {
+        batch
     }
+
+    /// What the model reads of a batch.
+    fn input(batch: &Batch, device: &Device) -> Self::Input;
+
+    /// The loss terms, `[1]` each, one for each of the batch's targets: every target times its weight, summed.
+    ///
+    /// # Shapes
+    /// - `x`: what leaves the last block, `[batch, seq, d_model]`
+    fn terms(&self, x: Tensor<3>, batch: &Batch, pass: &Pass, device: &Device) -> Vec<Tensor<1>>;
 
     /// How good the model's predictions are; it is outside autodiff.
     fn judge(&self, batch: &Batch, pass: &Pass, device: &Device) -> Judged;
@@ -30,86 +37,181 @@ pub trait Trainable: Family {
 /// What an evaluation learns from a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Judged {
+    /// Of each loss term.
+    pub terms: Vec<TermSums>,
+    /// What a classifier answered.
+    pub predictions: Option<Predictions>,
+}
+
+/// A loss term over some rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TermSums {
     /// The loss, each target times its weight.
-    pub loss_sum: f64,
-    /// The weight of the targets that are the model's best guess.
+    pub loss: f64,
+    /// The weight of the targets that are the model's best guess; 0 where there is no such thing.
     pub correct: f64,
-    /// Of a classifier: each row's probabilities, `[rows, classes]`.
-    pub probabilities: Vec<f32>,
 }
 
 impl Trainable for Gpt {
-    fn loss_sum(&self, batch: &Batch, pass: &Pass, device: &Device) -> Tensor<1> {
-        let DeviceBatch { tokens, positions, targets, weights, .. } = DeviceBatch::new(batch, device);
-        Gpt::loss_sum(self, tokens, positions, pass, targets, weights)
+    fn input(batch: &Batch, device: &Device) -> Self::Input {
+        [&batch.tokens, &batch.positions].map(|values| ids(values, batch.shape, device))
     }
 
-    fn checkpointed_gradient(&self, batch: &Batch, pass: &Pass, device: &Device) -> Option<(Tensor<1>, Vec<Flat>)> {
-        let DeviceBatch { tokens, positions, targets, weights, .. } = DeviceBatch::new(batch, device);
-        Some(model::checkpointed::block_by_block(self, tokens, positions, pass, targets, weights))
+    fn terms(&self, x: Tensor<3>, batch: &Batch, pass: &Pass, device: &Device) -> Vec<Tensor<1>> {
+        let (targets, weights) = token_targets(batch, device);
+        vec![self.loss_sum(x, pass, targets, weights)]
     }
 
     fn judge(&self, batch: &Batch, pass: &Pass, device: &Device) -> Judged {
-        let DeviceBatch { tokens, positions, targets, weights, .. } = DeviceBatch::new(batch, device);
-        let [loss, correct] = self.loss_and_correct_sum(tokens, positions, pass, targets, weights);
-        Judged { loss_sum: loss.into_scalar(), correct: correct.into_scalar(), probabilities: Vec::new() }
+        let (targets, weights) = token_targets(batch, device);
+        let x = self.leave(Self::input(batch, device), pass);
+        let [loss, correct] = self.loss_and_correct_sum(x, pass, targets, weights);
+        let sums = TermSums { loss: loss.into_scalar(), correct: correct.into_scalar() };
+        Judged { terms: vec![sums], predictions: None }
     }
 }
 
+/// The first term's targets and weights of a batch of tokens, `[batch, seq]`.
+///
+/// # Panics
+/// If the targets are something else.
+fn token_targets(batch: &Batch, device: &Device) -> (Tensor<2, Int>, Tensor<2>) {
+    let Target::Tokens(targets) = &batch.targets[0] else { panic!("a causal batch's targets are tokens") };
+    let weights = Tensor::from_data(TensorData::new(batch.weights[0].clone(), batch.shape), device);
+    (ids(targets, batch.shape, device), weights)
+}
+
+fn ids<const D: usize>(values: &[u32], shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+    let values: Vec<i32> = values.iter().map(|id| *id as i32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn numbers<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+/// From this share of padding on a batch is computed without it.
+const PADDING: f64 = 0.05;
+
 impl Trainable for Bert {
-    fn loss_sum(&self, batch: &Batch, pass: &Pass, device: &Device) -> Tensor<1> {
-        let hidden = self.hidden(input(batch, device), pass);
-        let weights = &batch.weights[0];
-        match &batch.targets[0] {
-            Target::Tokens(targets) => self.masked_lm_loss_sum(hidden, targets, weights, pass),
-            Target::Classes(classes) => {
-                let weights = Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), device);
-                model::loss::cross_entropy_sum(self.class_logits(hidden, pass), ids(classes, device), weights)
+    /// On the CPU padding is left out; a GPU is faster with rows of one length.
+    fn arranged(batch: Batch, device: &Device) -> Batch {
+        let pays = kernels::in_host_memory(device) && batch.padding() > PADDING;
+        if pays { batch.unpadded() } else { batch }
+    }
+
+    fn input(batch: &Batch, device: &Device) -> Self::Input {
+        Input::new(batch.shape, &batch.tokens, &batch.positions, batch.token_types.as_deref(), device)
+    }
+
+    fn terms(&self, x: Tensor<3>, batch: &Batch, pass: &Pass, device: &Device) -> Vec<Tensor<1>> {
+        let rows = batch.rows.len();
+        let first = batch.first_tokens();
+        let first = ids(&first, [first.len()], device);
+        let of_inputs = || self.sequence_logits(x.clone(), Some(first.clone()), pass);
+        let term = |(target, weights): (&Target, &Vec<f32>)| {
+            let of_rows = || numbers(weights, [rows], device);
+            match target {
+                Target::Tokens(tags) if self.tags_tokens() => {
+                    let logits = self.tag_logits(x.clone(), pass);
+                    let [batch, seq, labels] = logits.dims();
+                    let weights = numbers(weights, [batch * seq], device);
+                    cross_entropy_sum(logits.reshape([batch * seq, labels]), ids(tags, [batch * seq], device), weights)
+                }
+                Target::Tokens(targets) => self.masked_lm_loss_sum(x.clone(), targets, weights, pass),
+                Target::Classes(classes) => cross_entropy_sum(of_inputs(), ids(classes, [rows], device), of_rows()),
+                Target::MultiHot(labels) => {
+                    let logits = of_inputs();
+                    let targets = numbers(labels, logits.dims(), device);
+                    binary_cross_entropy_sum(logits, targets, of_rows())
+                }
+                Target::Values(values) => {
+                    let targets = numbers(values, [rows, 1], device);
+                    squared_error_sum(of_inputs(), targets, of_rows())
+                }
             }
-        }
+        };
+        batch.targets.iter().zip(&batch.weights).map(term).collect()
     }
 
     fn judge(&self, batch: &Batch, pass: &Pass, device: &Device) -> Judged {
-        let hidden = self.hidden(input(batch, device), pass);
-        let weights = &batch.weights[0];
-        let (logits, targets, weights): (Tensor<2>, Vec<u32>, Vec<f32>) = match &batch.targets[0] {
-            Target::Tokens(targets) => {
-                let chosen: Vec<usize> = (0..weights.len()).filter(|i| weights[*i] > 0.0).collect();
-                if chosen.is_empty() {
-                    return Judged::default();
-                }
-                let at: Vec<u32> = chosen.iter().map(|i| *i as u32).collect();
-                let logits = self.token_logits(hidden, ids(&at, device), pass);
-                (logits, chosen.iter().map(|i| targets[*i]).collect(), chosen.iter().map(|i| weights[*i]).collect())
-            }
-            Target::Classes(classes) => (self.class_logits(hidden, pass), classes.clone(), weights.clone()),
-        };
-        let width = logits.dims()[1];
-        let logits: Vec<f32> = weights::to_host(logits.clone().reshape([logits.shape().num_elements()]));
+        let x = self.leave(Self::input(batch, device), pass);
+        let first = batch.first_tokens();
+        let first = ids(&first, [first.len()], device);
+        let of_inputs = || host(self.sequence_logits(x.clone(), Some(first.clone()), pass));
         let mut judged = Judged::default();
-        for ((row, target), weight) in logits.chunks_exact(width).zip(targets).zip(weights) {
-            let probabilities = probabilities(row);
-            let target = target as usize;
-            judged.loss_sum -= f64::from(weight) * probabilities[target].ln();
-            let best = (0..width).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-            judged.correct += if best == target { f64::from(weight) } else { 0.0 };
-            if matches!(batch.targets[0], Target::Classes(_)) {
-                judged.probabilities.extend(probabilities.iter().map(|p| *p as f32));
-            }
+        for (target, weights) in batch.targets.iter().zip(&batch.weights) {
+            let (sums, predictions) = match target {
+                Target::Tokens(targets) => {
+                    let chosen: Vec<usize> = (0..weights.len()).filter(|i| weights[*i] > 0.0).collect();
+                    let at: Vec<u32> = chosen.iter().map(|i| *i as u32).collect();
+                    let logits = match (chosen.is_empty(), self.tags_tokens()) {
+                        (true, _) => Vec::new(),
+                        (false, false) => host(self.token_logits(x.clone(), ids(&at, [at.len()], device), pass)),
+                        (false, true) => {
+                            let logits = self.tag_logits(x.clone(), pass);
+                            let [batch, seq, labels] = logits.dims();
+                            host(logits.reshape([batch * seq, labels]).select(0, ids(&at, [at.len()], device)))
+                        }
+                    };
+                    let targets: Vec<u32> = chosen.iter().map(|i| targets[*i]).collect();
+                    let weights: Vec<f32> = chosen.iter().map(|i| weights[*i]).collect();
+                    let guesses = Guesses::of(&logits, &targets, &weights);
+                    let rows = chosen.iter().map(|i| (i / batch.shape[1], batch.segments[*i]));
+                    let tags = self.tags_tokens().then(|| Predictions::tags(rows, &targets, &guesses.best));
+                    (guesses.sums, tags)
+                }
+                Target::Classes(classes) => {
+                    let guesses = Guesses::of(&of_inputs(), classes, weights);
+                    let truth = classes.iter().map(|class| *class as usize).collect();
+                    let predictions = Predictions::Classes { truth, probabilities: guesses.probabilities };
+                    (guesses.sums, self.classifies().then_some(predictions))
+                }
+                Target::MultiHot(labels) => {
+                    let logits = of_inputs();
+                    Predictions::labels(labels, &logits, weights)
+                }
+                Target::Values(values) => Predictions::values(values, &of_inputs(), weights),
+            };
+            judged.terms.push(sums);
+            judged.predictions = judged.predictions.or(predictions);
         }
         judged
     }
 }
 
-fn ids(values: &[u32], device: &Device) -> Tensor<1, Int> {
-    let values: Vec<i32> = values.iter().map(|id| *id as i32).collect();
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [len]), device)
+/// A tensor's values, row by row; waits for the device.
+fn host(values: Tensor<2>) -> Vec<f32> {
+    let len = values.shape().num_elements();
+    weights::to_host(values.reshape([len]))
 }
 
-/// What BERT reads of a batch.
-fn input(batch: &Batch, device: &Device) -> Input {
-    Input::new(batch.shape, &batch.tokens, &batch.positions, batch.token_types.as_deref(), device)
+/// What logits say of targets of which one is right.
+struct Guesses {
+    sums: TermSums,
+    /// `[targets, classes]`.
+    probabilities: Vec<f32>,
+    /// Each target's most probable class.
+    best: Vec<usize>,
+}
+
+impl Guesses {
+    /// # Shapes
+    /// - `logits`: `[targets, classes]`
+    fn of(logits: &[f32], targets: &[u32], weights: &[f32]) -> Self {
+        let width = logits.len() / targets.len().max(1);
+        let mut guesses = Self { sums: TermSums::default(), probabilities: Vec::new(), best: Vec::new() };
+        for ((row, target), weight) in logits.chunks_exact(width.max(1)).zip(targets).zip(weights) {
+            let probabilities = probabilities(row);
+            let target = *target as usize;
+            guesses.sums.loss -= f64::from(*weight) * probabilities[target].ln();
+            let best = best(row);
+            guesses.sums.correct += if best == target { f64::from(*weight) } else { 0.0 };
+            guesses.best.push(best);
+            guesses.probabilities.extend(probabilities.iter().map(|p| *p as f32));
+        }
+        guesses
+    }
 }
 
 /// A model of any family.
@@ -151,6 +253,14 @@ impl NetworkConfig {
         }
     }
 
+    /// Layers between the embeddings and the head.
+    pub fn n_layer(&self) -> usize {
+        match self {
+            Self::Gpt(config) => config.n_layer,
+            Self::Bert(config) => config.n_layer,
+        }
+    }
+
     /// Rows of the token embedding.
     pub fn vocab_size(&self) -> usize {
         match self {
@@ -164,6 +274,14 @@ impl NetworkConfig {
         match self {
             Self::Gpt(config) => config.parameters(),
             Self::Bert(config) => config.parameters(),
+        }
+    }
+
+    /// The probability from which a label of several counts as given.
+    pub fn threshold(&self) -> f32 {
+        match self {
+            Self::Bert(config) => config.head.threshold(),
+            Self::Gpt(_) => 0.5,
         }
     }
 
@@ -227,17 +345,35 @@ impl Network {
         of_any!(self, model => step_gradient(model, micro_batches, options, device))
     }
 
-    /// As [`Trainable::judge`].
-    pub fn judge(&self, batch: &Batch, pass: &Pass, device: &Device) -> Judged {
-        of_any!(self, model => model.judge(batch, pass, device))
+    /// As [`Optimizer::update`].
+    pub fn updated(
+        self,
+        optimizer: &mut Optimizer,
+        gradients: Vec<Flat>,
+        scale: Scale,
+        rates: Rates,
+        step: u64,
+    ) -> Self {
+        match self {
+            Self::Gpt(model) => Self::Gpt(optimizer.update(model, gradients, scale, rates, step)),
+            Self::Bert(model) => Self::Bert(optimizer.update(model, gradients, scale, rates, step)),
+        }
     }
 
-    /// As [`Optimizer::update`].
-    pub fn updated(self, optimizer: &mut Optimizer, gradients: Vec<Flat>, scale: Scale, lr: f64, step: u64) -> Self {
+    /// As [`weights::freeze`].
+    pub fn frozen(self, frozen: Freeze) -> Self {
         match self {
-            Self::Gpt(model) => Self::Gpt(optimizer.update(model, gradients, scale, lr, step)),
-            Self::Bert(model) => Self::Bert(optimizer.update(model, gradients, scale, lr, step)),
+            Self::Gpt(model) => Self::Gpt(weights::freeze(model, frozen)),
+            Self::Bert(model) => Self::Bert(weights::freeze(model, frozen)),
         }
+    }
+
+    /// Every parameter that is trained: its name and shape.
+    pub fn trained_shapes(&self, frozen: Freeze) -> Vec<(String, Vec<usize>)> {
+        fn of<M: Family>(model: &M, frozen: Freeze) -> Vec<(String, Vec<usize>)> {
+            weights::shapes(model).into_iter().filter(|(name, _)| !frozen.holds(M::place(name))).collect()
+        }
+        of_any!(self, model => of(model, frozen))
     }
 
     /// The files of its HuggingFace directory.

@@ -3,7 +3,7 @@
 use crate::config::{AdamwConfig, OptimizerConfig, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::AdamwStep;
-use model::weights::{self, Family, Flat, Tensors};
+use model::weights::{self, Family, Flat, Place, Tensors};
 use std::collections::BTreeMap;
 
 /// The square of the Euclidean norm of all gradients together, `[1]`; NaN or infinite if any value is.
@@ -35,6 +35,31 @@ impl Scale {
             true => Self::OnDevice((squared_norm.sqrt() + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0)),
             false => Self::Known(1.0),
         }
+    }
+}
+
+/// The learning rate of each parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// That of the head.
+    pub lr: f64,
+    /// What it falls by from each layer to the one below; 1 for the same everywhere.
+    pub layer_decay: f64,
+    /// Layers between the embeddings and the head.
+    pub layers: usize,
+}
+
+impl Rates {
+    /// The same for all.
+    pub fn uniform(lr: f64) -> Self {
+        Self { lr, layer_decay: 1.0, layers: 0 }
+    }
+
+    /// That of a parameter at `place`.
+    ///
+    /// Source: Clark et al. 2020 (ELECTRA), appendix B: the layers count from the head down, the embeddings last.
+    pub fn of(self, place: Place) -> f64 {
+        self.lr * self.layer_decay.powi(place.depth(self.layers) as i32)
     }
 }
 
@@ -77,10 +102,11 @@ impl Optimizer {
     /// other vectors are spared.
     ///
     /// Source: Loshchilov and Hutter 2019 (AdamW), in the order of operations of PyTorch's `AdamW` and `SGD`.
-    pub fn update<M: Family>(&mut self, model: M, gradients: Vec<Flat>, scale: Scale, lr: f64, step: u64) -> M {
+    pub fn update<M: Family>(&mut self, model: M, gradients: Vec<Flat>, scale: Scale, rates: Rates, step: u64) -> M {
         let mut gradients: BTreeMap<String, Tensor<1>> = gradients.into_iter().map(|g| (g.name, g.values)).collect();
         weights::map(model, |name, shape, current, _| {
             let gradient = gradients.remove(name)?;
+            let lr = rates.of(M::place(name));
             let (gradient, scale) = match &scale {
                 Scale::Known(scale) => (gradient, *scale),
                 Scale::OnDevice(scale) => (gradient * scale.clone(), 1.0),

@@ -5,9 +5,12 @@ use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
 use crate::network::{Network, NetworkConfig};
 use crate::resume::Restored;
-use data::config::ClassificationConfig;
-use data::source::labelled::{Example, LabelledSplits};
-use data::{Batches, EvaluationRows, Examples, Masking, ObjectiveConfig, SourceConfig, TokenStream, Tokenizer};
+use data::config::ProblemConfig;
+use data::source::labelled::{Example, LabelledSplits, label_weights};
+use data::{
+    Augmenter, Batches, EvaluationRows, Examples, Masking, ObjectiveConfig, SourceConfig, TextCleaner, TokenStream,
+    Tokenizer, TokenizerConfig,
+};
 use model::bert::{BertConfig, BertHead, Problem};
 use model::{GptConfig, Tensors};
 use std::path::Path;
@@ -17,6 +20,8 @@ use std::path::Path;
 pub struct Plan {
     /// Parameters by part of the model.
     pub parameters: Vec<(&'static str, usize)>,
+    /// The names of the loss terms.
+    pub terms: &'static [&'static str],
     /// Documents, or labelled texts, in the training, validation and test split.
     pub documents: [usize; 3],
     /// Tokens in the training, validation and test split.
@@ -60,6 +65,7 @@ impl Plan {
 /// Everything a run needs but the device.
 pub(crate) struct Prepared {
     pub tokenizer: Tokenizer,
+    pub cleaner: TextCleaner,
     pub model_config: NetworkConfig,
     /// The weights of `init_from`.
     pub initial: Option<Tensors>,
@@ -77,8 +83,160 @@ const EVALUATION_SEED: u64 = 0;
 enum Parts {
     /// Texts: training, validation, test.
     Texts([Vec<String>; 3]),
-    /// Labelled texts.
-    Labelled(LabelledSplits),
+    /// Labelled texts, and how much each label counts.
+    Labelled { splits: LabelledSplits, problem: ProblemConfig, weights: Vec<f32> },
+}
+
+/// The data of a run, divided.
+struct Data {
+    parts: Parts,
+    hash: String,
+    /// Whether a text ends somewhere, so that there may be a token for it.
+    many: bool,
+    /// All of it, where a tokenizer of characters must know each.
+    everything: Option<Vec<String>>,
+    cleaner: TextCleaner,
+    notes: Vec<String>,
+}
+
+impl Data {
+    fn read(config: &RunConfig, objective: &ObjectiveConfig) -> Result<Self, Error> {
+        if let SourceConfig::Labelled(labelled) = &config.data
+            && !matches!(objective, ObjectiveConfig::Causal(_))
+        {
+            let mut splits = data::source::labelled::read(labelled, &config.split, &config.clean)?;
+            let (hash, cleaner) = (splits.hash.clone(), splits.cleaner.clone());
+            let notes = std::mem::take(&mut splits.notes);
+            let parts = match objective {
+                ObjectiveConfig::Classification(classification) => {
+                    let problem = labelled.problem;
+                    let weights = label_weights(classification, problem, &splits)?;
+                    Parts::Labelled { splits, problem, weights }
+                }
+                _ => Parts::Texts([texts(&splits.train), texts(&splits.validation), texts(&splits.test)]),
+            };
+            return Ok(Self { parts, hash, many: true, everything: None, cleaner, notes });
+        }
+        let corpus = data::source::read(&config.data)?;
+        let hash = corpus.hash.clone();
+        let many = corpus.documents.len() > 1;
+        let everything = matches!(config.tokenizer, Some(TokenizerConfig::Char(_))).then(|| corpus.documents.clone());
+        let splits = data::split::split(corpus, &config.split)?;
+        let parts = Parts::Texts([splits.train, splits.validation, splits.test]);
+        Ok(Self { parts, hash, many, everything, cleaner: TextCleaner::default(), notes: Vec::new() })
+    }
+
+    /// Every character of the text is an id, whichever part it stands in; other tokenizers know every byte, or an
+    /// unknown token, and learn from the training part alone.
+    fn train_tokenizer(&self, config: &TokenizerConfig) -> Result<Tokenizer, Error> {
+        Ok(match (&self.everything, &self.parts) {
+            (Some(everything), _) => Tokenizer::train(config, everything, self.many)?,
+            (None, Parts::Texts([train, ..])) => Tokenizer::train(config, train, self.many)?,
+            (None, Parts::Labelled { splits, .. }) => Tokenizer::train(config, &texts(&splits.train), self.many)?,
+        })
+    }
+}
+
+/// The rows of a run.
+struct Rows {
+    train: Batches,
+    validation: Option<EvaluationRows>,
+    /// Documents, or labelled texts, in the training, validation and test part.
+    documents: [usize; 3],
+    /// Tokens in each.
+    tokens: [usize; 3],
+    padding: f64,
+    notes: Vec<String>,
+}
+
+impl Rows {
+    fn new(
+        parts: &Parts,
+        config: &RunConfig,
+        objective: &ObjectiveConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+    ) -> Result<Self, Error> {
+        let most = config.train.eval_batches * config.train.micro_batch_size;
+        match parts {
+            Parts::Labelled { splits, problem, weights } => {
+                Self::labelled(splits, *problem, weights, config, tokenizer, model.max_seq_len(), most)
+            }
+            Parts::Texts(texts) => Self::of_texts(texts, config, objective, tokenizer, model, most),
+        }
+    }
+
+    fn labelled(
+        splits: &LabelledSplits,
+        problem: ProblemConfig,
+        weights: &[f32],
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let encode = |part: &[Example], weights: &[f32]| {
+            Examples::new(tokenizer, part, problem, &splits.labels, weights, seq_len, settings.seed)
+        };
+        let mut train = encode(&splits.train, weights)?;
+        // Evaluations count every example alike.
+        let validation = encode(&splits.validation, &[])?;
+        let test = encode(&splits.test, &[])?;
+        let documents = [train.len(), validation.len(), test.len()];
+        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let mut notes = Vec::new();
+        if train.truncated() > 0 {
+            notes.push(format!("{} training texts are cut to {seq_len} tokens", train.truncated()));
+        }
+        if let Some(augmenter) = Augmenter::new(&config.augment, settings.seed)? {
+            train = train.augmented(augmenter, tokenizer, &splits.train);
+        }
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::labelled(validation, seq_len, most));
+        Ok(Self { train: Batches::labelled(train, seq_len)?, validation, documents, tokens, padding, notes })
+    }
+
+    fn of_texts(
+        texts: &[Vec<String>; 3],
+        config: &RunConfig,
+        objective: &ObjectiveConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let seq_len = model.max_seq_len();
+        let stream =
+            |documents: &[String]| -> Result<TokenStream, Error> { Ok(TokenStream::encode(tokenizer, documents)?) };
+        let [train, validation, test] = [stream(&texts[0])?, stream(&texts[1])?, stream(&texts[2])?];
+        check_ids(&[&train, &validation], model.vocab_size())?;
+        let tokens = [train.len(), validation.len(), test.len()];
+        let mut notes = Vec::new();
+        let short = validation.len() <= seq_len;
+        if settings.eval_every > 0 && short && !validation.is_empty() {
+            notes.push(format!(
+                "the validation split has {} tokens, fewer than one context of {seq_len}: no evaluation; hint: raise `split.validation`",
+                validation.len()
+            ));
+        }
+        let evaluates = settings.eval_every > 0 && !short;
+        let (train, validation) = match objective {
+            ObjectiveConfig::MaskedLm(masked_lm) => {
+                let masking = Masking::new(masked_lm, tokenizer, settings.seed)?;
+                let fixed = Masking::new(masked_lm, tokenizer, EVALUATION_SEED)?;
+                let rows =
+                    evaluates.then(|| Batches::masked_evaluation(validation, fixed, seq_len, EVALUATION_SEED, most));
+                (Batches::masked(train, masking, seq_len, settings.seed)?, rows.transpose()?)
+            }
+            _ => {
+                let rows = evaluates.then(|| Batches::evaluation(validation, seq_len, EVALUATION_SEED, most));
+                (Batches::training(train, seq_len, settings.seed)?, rows.transpose()?)
+            }
+        };
+        Ok(Self { train, validation, documents: texts.each_ref().map(Vec::len), tokens, padding: 0.0, notes })
+    }
 }
 
 impl Prepared {
@@ -89,42 +247,18 @@ impl Prepared {
     /// Data that cannot be read, is too short or has changed since `resumed`; a shape that contradicts it.
     pub fn new(config: &RunConfig, resumed: Option<&Restored>) -> Result<Self, Error> {
         let objective = objective(config)?;
-        let mut notes = Vec::new();
-        let mut everything = None;
-        let mut many = true;
-        let (parts, data_hash) = match &config.data {
-            SourceConfig::Labelled(labelled) if matches!(objective, ObjectiveConfig::Classification(_)) => {
-                let splits = data::source::labelled::read(labelled, &config.split, &config.clean)?;
-                notes.extend(splits.notes.clone());
-                let hash = splits.hash.clone();
-                (Parts::Labelled(splits), hash)
-            }
-            source => {
-                let corpus = data::source::read(source)?;
-                let hash = corpus.hash.clone();
-                many = corpus.documents.len() > 1;
-                everything = matches!(config.tokenizer, Some(data::config::TokenizerConfig::Char(_)))
-                    .then(|| corpus.documents.clone());
-                let splits = data::split::split(corpus, &config.split)?;
-                (Parts::Texts([splits.train, splits.validation, splits.test]), hash)
-            }
-        };
+        let mut data = Data::read(config, &objective)?;
+        let mut notes = std::mem::take(&mut data.notes);
         if let Some(restored) = resumed {
-            restored.check_hash("the training data", &restored.state.data_hash, &data_hash)?;
+            restored.check_hash("the training data", &restored.state.data_hash, &data.hash)?;
         }
-        let tokenizer = match (resumed, &config.tokenizer, &config.model.init_from) {
+        let mut tokenizer = match (resumed, &config.tokenizer, &config.model.init_from) {
             (Some(restored), _, _) => {
                 let tokenizer = Tokenizer::from_file(&restored.dir)?;
                 restored.check_hash("the tokenizer", &restored.state.tokenizer_hash, &tokenizer.hash())?;
                 tokenizer
             }
-            // Every character of the text is an id, whichever split it stands in; other tokenizers know every byte, or
-            // an unknown token, and learn from the training split alone.
-            (None, Some(chosen), _) => match (&everything, &parts) {
-                (Some(everything), _) => Tokenizer::train(chosen, everything, many)?,
-                (None, Parts::Texts([train, ..])) => Tokenizer::train(chosen, train, many)?,
-                (None, Parts::Labelled(splits)) => Tokenizer::train(chosen, &texts(&splits.train), many)?,
-            },
+            (None, Some(chosen), _) => data.train_tokenizer(chosen)?,
             (None, None, Some(dir)) => Tokenizer::from_file(dir)?,
             (None, None, None) => {
                 return Err(Error::Config(
@@ -132,80 +266,22 @@ impl Prepared {
                 ));
             }
         };
-        let head = match (&objective, &parts) {
-            (ObjectiveConfig::Classification(_), Parts::Labelled(splits)) => {
-                BertHead::SequenceClassification { labels: splits.labels.clone(), problem: Problem::SingleLabel }
-            }
-            _ => BertHead::MaskedLm,
-        };
+        if let SourceConfig::Labelled(labelled) = &config.data {
+            tokenizer = tokenizer.with_truncation(labelled.truncation);
+        }
+        let head = head(&objective, &data.parts);
         let (model_config, initial) = shape_of(config, &tokenizer, head)?;
+        check_frozen(config, &model_config)?;
 
-        let seq_len = model_config.max_seq_len();
+        let rows = Rows::new(&data.parts, config, &objective, &tokenizer, &model_config)?;
+        let Rows { train, validation, documents, tokens, padding, notes: of_rows } = rows;
+        notes.extend(of_rows);
         let settings = &config.train;
-        let micro_batch = settings.micro_batch_size;
-        let most = settings.eval_batches * micro_batch;
-        let evaluates = settings.eval_every > 0;
-        let documents;
-        let tokens;
-        let mut padding = 0.0;
-        let (train, validation) = match &parts {
-            Parts::Labelled(splits) => {
-                let ObjectiveConfig::Classification(ClassificationConfig { class_weights }) = &objective else {
-                    unreachable!("labels are read for a classifier")
-                };
-                let encode = |part: &[Example], weights| {
-                    Examples::new(&tokenizer, part, &splits.labels, weights, seq_len, settings.seed)
-                };
-                let train = encode(&splits.train, *class_weights)?;
-                // Evaluations count every example alike.
-                let validation = encode(&splits.validation, Default::default())?;
-                let test = encode(&splits.test, Default::default())?;
-                documents = [train.len(), validation.len(), test.len()];
-                tokens = [train.tokens(), validation.tokens(), test.tokens()];
-                padding = train.padding_share(micro_batch);
-                if train.truncated() > 0 {
-                    notes.push(format!("{} training texts are cut to {seq_len} tokens", train.truncated()));
-                }
-                let rows =
-                    (evaluates && !validation.is_empty()).then(|| EvaluationRows::labelled(validation, seq_len, most));
-                (Batches::labelled(train, seq_len)?, rows)
-            }
-            Parts::Texts(texts) => {
-                let stream = |documents: &[String]| -> Result<TokenStream, Error> {
-                    Ok(TokenStream::encode(&tokenizer, documents)?)
-                };
-                let [train, validation, test] = [stream(&texts[0])?, stream(&texts[1])?, stream(&texts[2])?];
-                check_ids(&[&train, &validation], model_config.vocab_size())?;
-                documents = texts.each_ref().map(Vec::len);
-                tokens = [train.len(), validation.len(), test.len()];
-                let short = validation.len() <= seq_len;
-                if evaluates && short && !validation.is_empty() {
-                    notes.push(format!(
-                        "the validation split has {} tokens, fewer than one context of {seq_len}: no evaluation; hint: raise `split.validation`",
-                        validation.len()
-                    ));
-                }
-                let evaluates = evaluates && !short;
-                match &objective {
-                    ObjectiveConfig::MaskedLm(masked_lm) => {
-                        let masking = Masking::new(masked_lm, &tokenizer, settings.seed)?;
-                        let fixed = Masking::new(masked_lm, &tokenizer, EVALUATION_SEED)?;
-                        let rows = evaluates
-                            .then(|| Batches::masked_evaluation(validation, fixed, seq_len, EVALUATION_SEED, most));
-                        (Batches::masked(train, masking, seq_len, settings.seed)?, rows.transpose()?)
-                    }
-                    _ => {
-                        let rows = evaluates.then(|| Batches::evaluation(validation, seq_len, EVALUATION_SEED, most));
-                        (Batches::training(train, seq_len, settings.seed)?, rows.transpose()?)
-                    }
-                }
-            }
-        };
-        let rows_per_step = (micro_batch * settings.gradient_accumulation_steps) as u64;
+        let rows_per_step = (settings.micro_batch_size * settings.gradient_accumulation_steps) as u64;
         let rows_per_epoch = train.rows_per_epoch();
-        let tokens_per_row = match &parts {
-            Parts::Labelled(_) => tokens[0] as f64 / rows_per_epoch as f64,
-            Parts::Texts(_) => seq_len as f64,
+        let tokens_per_row = match &data.parts {
+            Parts::Labelled { .. } => tokens[0] as f64 / rows_per_epoch as f64,
+            Parts::Texts(_) => model_config.max_seq_len() as f64,
         };
         let tokens_per_step = (rows_per_step as f64 * tokens_per_row).round().max(1.0) as u64;
         let total_steps = match settings.stop_at() {
@@ -219,6 +295,7 @@ impl Prepared {
         let evaluated = validation.as_ref().map_or(0, EvaluationRows::len) as f64;
         let plan = Plan {
             parameters: model_config.parameters(),
+            terms: terms(&objective),
             documents,
             tokens,
             vocabulary: tokenizer.vocab_size(),
@@ -232,8 +309,43 @@ impl Prepared {
             evaluation_tokens: (evaluated * tokens_per_row) as u64,
             memory: MemoryEstimate::new(config, &model_config, resident_bytes().unwrap_or(0)),
         };
-        Ok(Self { tokenizer, model_config, initial, train, validation, data_hash, plan, notes })
+        let (cleaner, data_hash) = (data.cleaner, data.hash);
+        Ok(Self { tokenizer, cleaner, model_config, initial, train, validation, data_hash, plan, notes })
     }
+}
+
+/// The names of the loss terms, in the batches' order.
+fn terms(objective: &ObjectiveConfig) -> &'static [&'static str] {
+    match objective {
+        ObjectiveConfig::Causal(_) => &["causal"],
+        ObjectiveConfig::MaskedLm(_) => &["masked_lm"],
+        ObjectiveConfig::Classification(_) => &["class"],
+    }
+}
+
+fn head(objective: &ObjectiveConfig, parts: &Parts) -> BertHead {
+    match (objective, parts) {
+        (ObjectiveConfig::Classification(classification), Parts::Labelled { splits, problem, .. }) => {
+            let problem = match problem {
+                ProblemConfig::SingleLabel => Problem::SingleLabel,
+                ProblemConfig::MultiLabel => Problem::MultiLabel { threshold: classification.threshold },
+                ProblemConfig::Regression => Problem::Regression,
+            };
+            BertHead::SequenceClassification { labels: splits.labels.clone(), problem }
+        }
+        _ => BertHead::MaskedLm,
+    }
+}
+
+/// Refuses to freeze more layers than there are.
+fn check_frozen(config: &RunConfig, model: &NetworkConfig) -> Result<(), Error> {
+    let (asked, there) = (config.train.freeze_layers, model.n_layer());
+    if asked > there {
+        return Err(Error::Config(format!(
+            "`train.freeze_layers` is {asked}, but the model has {there} layers; hint: at most {there}, which trains the head alone"
+        )));
+    }
+    Ok(())
 }
 
 /// The texts of examples, pairs one after the other.
@@ -269,9 +381,6 @@ fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
         }
         (ObjectiveConfig::Classification(_), true, false) => {
             refused("`objective.classification` needs labels; hint: `[data.labelled]`")
-        }
-        _ if config.train.gradient_checkpointing && encoder => {
-            refused("`train.gradient_checkpointing` is for a GPT so far; hint: lower `train.micro_batch_size` instead")
         }
         _ => Ok(objective),
     }

@@ -4,14 +4,15 @@ use crate::config::{Precision, RunConfig};
 use crate::error::Error;
 use crate::evaluate::evaluate_network;
 use crate::event::{EvalReport, Event, Outcome, StepReport};
-use crate::forward::{StepGradient, StepOptions};
+use crate::forward::{StepOptions, trained_weights};
 use crate::loss_scale::LossScale;
 use crate::memory::peak_bytes;
 use crate::metrics::{Report, higher_is_better};
 use crate::network::{Network, NetworkConfig};
 use crate::observer::{Observers, save_confusion};
-use crate::optimizer::{Optimizer, Scale, clip_factor, first_not_finite, squared_norm};
+use crate::optimizer::{Optimizer, Rates, Scale, clip_factor, first_not_finite, squared_norm};
 use crate::plan::{Plan, Prepared, build_model, read_weights};
+use crate::predictions::PredictionReport;
 use crate::readings::{Figures, Readings};
 use crate::resume::{self, Resume};
 use crate::schedule::Schedule;
@@ -22,6 +23,7 @@ use kernels::{Support, in_thread_pool};
 use model::weights::Flat;
 use model::{Gpt, OpenDevice};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -59,6 +61,8 @@ pub struct Trainer {
     model: Option<Network>,
     model_config: NetworkConfig,
     tokenizer: Tokenizer,
+    /// What changed the texts of labelled data.
+    cleaner: TextCleaner,
     optimizer: Optimizer,
     schedule: Schedule,
     train: Batches,
@@ -111,7 +115,9 @@ impl Trainer {
         let lock = RunLock::acquire(&run_dir)?;
         let restored = resume::find(&config, resume)?;
         let prepared = Prepared::new(&config, restored.as_ref())?;
-        let Prepared { tokenizer, model_config, initial, train, validation, data_hash, plan, mut notes } = prepared;
+        let Prepared {
+            tokenizer, cleaner, model_config, initial, train, validation, data_hash, plan, mut notes, ..
+        } = prepared;
         // What rotation keeps, the best, and the one being written; a resumed run has some of them already.
         let present = checkpoint::list(&run_dir)?.len();
         let missing = (config.train.keep_last + 2).saturating_sub(present).max(1) as u64;
@@ -152,7 +158,7 @@ impl Trainer {
                 let (model, _) = build_model(&model_config, Some(&tensors), config.train.seed, &device)?;
                 let moments = checkpoint::read_optimizer(&restored.dir)?;
                 optimizer
-                    .import(moments, &model.shapes(), &device.clone().inner())
+                    .import(moments, &model.trained_shapes(config.train.frozen()), &device.clone().inner())
                     .map_err(|why| Error::Config(format!("{}: {why}", restored.dir.display())))?;
                 let progress = Progress {
                     step: state.step,
@@ -167,6 +173,7 @@ impl Trainer {
                 (model, progress)
             }
         };
+        let model = model.frozen(config.train.frozen());
         checkpoint::disk::write_atomically(&run_dir.join("config.toml"), config.to_toml().as_bytes())?;
         let schedule = Schedule::new(config.schedule.clone(), config.optimizer.lr(), plan.total_steps);
         Ok(Self {
@@ -175,6 +182,7 @@ impl Trainer {
             model: Some(model),
             model_config,
             tokenizer,
+            cleaner,
             optimizer,
             schedule,
             train,
@@ -289,6 +297,7 @@ impl Trainer {
                     step,
                     epoch: self.progress.position as f64 / self.plan.rows_per_epoch as f64,
                     loss: interval.mean_loss(),
+                    terms: named(self.plan.terms, interval.term_losses()),
                     learning_rate: lr,
                     grad_norm: interval.norm,
                     tokens: self.progress.tokens,
@@ -324,24 +333,29 @@ impl Trainer {
     fn step(&mut self, micro_batches: &[data::Batch]) -> Result<f64, Error> {
         let settings = &self.config.train;
         let step = self.progress.step + 1;
-        let tokens: f64 = micro_batches.iter().map(|batch| batch.trained_weight()[0]).sum();
+        let weights = trained_weights(micro_batches);
+        let tokens = weights.first().copied().unwrap_or(0.0);
         let options = StepOptions {
             precision: settings.precision.into(),
             randomness: Some((settings.seed, self.progress.step)),
             loss_scale: self.progress.loss_scale.map_or(1.0, |scale| scale.scale()),
             gradient_checkpointing: settings.gradient_checkpointing,
+            frozen: settings.frozen(),
         };
-        let StepGradient { loss, gradients } = self.model().step_gradient(micro_batches, options, &self.device);
+        let gradient = self.model().step_gradient(micro_batches, options, &self.device);
+        let gradients = gradient.gradients;
         let squared = squared_norm(&gradients) / options.loss_scale.powi(2);
-        self.readings.push(step, tokens, loss, squared.clone());
+        self.readings.push(step, weights, gradient.terms, squared.clone());
         let scale = match self.progress.loss_scale {
             None if !kernels::in_host_memory(&self.device) => Some(Scale::clipping(squared, settings.max_grad_norm)),
             _ => self.known_scale(&gradients, options.loss_scale)?,
         };
         let lr = self.schedule.lr(self.progress.step);
         if let Some(scale) = scale {
+            let rates =
+                Rates { lr, layer_decay: self.config.train.layer_lr_decay, layers: self.model_config.n_layer() };
             let model = self.model.take().expect("the model is only away during this call");
-            self.model = Some(model.updated(&mut self.optimizer, gradients, scale, lr, step));
+            self.model = Some(model.updated(&mut self.optimizer, gradients, scale, rates, step));
         }
         self.progress.step = step;
         self.progress.position += self.plan.rows_per_step;
@@ -354,7 +368,7 @@ impl Trainer {
     fn known_scale(&mut self, gradients: &[Flat], loss_scale: f64) -> Result<Option<Scale>, Error> {
         let Some(figures) = self.readings.latest() else { return Ok(None) };
         if let Some(scale) = &mut self.progress.loss_scale
-            && figures.loss.is_finite()
+            && figures.loss().is_finite()
         {
             if scale.update(figures.norm.is_finite()) {
                 self.notes.push(format!("step {}: loss scale is now {}", figures.step, scale.scale()));
@@ -366,7 +380,7 @@ impl Trainer {
         match figures.not_finite() {
             None => Ok(Some(Scale::Known(clip_factor(figures.norm, self.config.train.max_grad_norm) / loss_scale))),
             Some(what) => {
-                let gradient = first_not_finite(gradients).filter(|_| figures.loss.is_finite());
+                let gradient = first_not_finite(gradients).filter(|_| figures.loss().is_finite());
                 let what = gradient.map_or(what.to_string(), |name| format!("the gradient of `{name}`"));
                 Err(self.diverged(figures.step, what))
             }
@@ -412,9 +426,15 @@ impl Trainer {
             let result = in_thread_pool(&device, || {
                 evaluate_network(&frozen, batches, self.config.train.precision.into(), &device)
             });
-            let labels = self.model_config.labels();
-            let report = result.classes.as_ref().and_then(|classes| classes.report(labels).ok());
-            let metrics = report.as_ref().map(Report::metrics).unwrap_or_default();
+            let (labels, threshold) = (self.model_config.labels(), self.model_config.threshold());
+            let report = result.predictions.as_ref().and_then(|answers| answers.report(labels, threshold).ok());
+            let mut metrics = report.as_ref().map(Report::metrics).unwrap_or_default();
+            if let [_, _, ..] = self.plan.terms {
+                for (name, term) in self.plan.terms.iter().zip(&result.terms) {
+                    metrics.insert(format!("{name}_loss"), term.loss);
+                    metrics.insert(format!("{name}_accuracy"), term.accuracy);
+                }
+            }
             let name = &self.config.train.best_metric;
             let value = match name.as_str() {
                 "loss" => result.loss,
@@ -433,7 +453,7 @@ impl Trainer {
             if is_best {
                 self.progress.best = Some(Best { step, metric: value });
             }
-            if is_best && let Some(report) = &report {
+            if is_best && let Some(PredictionReport::Classes(report)) = &report {
                 let dir = &self.config.train.output_dir;
                 let title = format!("step {step}, validation");
                 if let Err(error) = save_confusion(report, &title, dir) {
@@ -478,9 +498,8 @@ impl Trainer {
             config: self.config.to_value(),
             firebox_version: env!("CARGO_PKG_VERSION").into(),
         };
-        let cleaner = TextCleaner::new(&self.config.clean)?;
-        if cleaner.is_active() {
-            contents.insert(data::clean::FILE.into(), File::Bytes(cleaner.to_json()));
+        if self.cleaner.is_active() {
+            contents.insert(data::clean::FILE.into(), File::Bytes(self.cleaner.to_json()));
         }
         contents.insert("train_state/state.json".into(), File::Bytes(state.to_bytes()?));
         contents.insert("train_state/optimizer.safetensors".into(), File::on_device(self.optimizer.export()));
@@ -496,11 +515,19 @@ impl Trainer {
     }
 }
 
+/// Several loss terms' figures by name; nothing of a single one, which is the loss itself.
+fn named(terms: &[&str], figures: Vec<f64>) -> BTreeMap<String, f64> {
+    match terms {
+        [_, _, ..] => terms.iter().map(|name| name.to_string()).zip(figures).collect(),
+        _ => BTreeMap::new(),
+    }
+}
+
 /// The steps since the last report.
 #[derive(Default)]
 struct Interval {
-    loss_sum: f64,
-    tokens: f64,
+    /// Of each loss term: the sum over its targets, and their weight.
+    terms: Vec<(f64, f64)>,
     time: Duration,
     /// Of the last step.
     norm: f64,
@@ -508,17 +535,24 @@ struct Interval {
 
 impl Interval {
     fn add(&mut self, figures: Figures) {
-        self.loss_sum += figures.loss * figures.tokens;
-        self.tokens += figures.tokens;
+        self.terms.resize(figures.terms.len().max(self.terms.len()), (0.0, 0.0));
+        for ((sum, weight), (of_step, loss)) in self.terms.iter_mut().zip(&figures.terms) {
+            *sum += loss * of_step;
+            *weight += of_step;
+        }
         self.norm = figures.norm;
     }
 
+    fn term_losses(&self) -> Vec<f64> {
+        self.terms.iter().map(|(sum, weight)| sum / weight).collect()
+    }
+
     fn mean_loss(&self) -> f64 {
-        self.loss_sum / self.tokens
+        self.terms.first().map_or(f64::NAN, |_| self.term_losses().iter().sum())
     }
 
     fn tokens_per_second(&self) -> f64 {
-        self.tokens / self.time.as_secs_f64().max(1e-9)
+        self.terms.first().map_or(0.0, |(_, weight)| *weight) / self.time.as_secs_f64().max(1e-9)
     }
 }
 

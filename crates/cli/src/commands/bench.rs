@@ -6,7 +6,7 @@ use super::{Weights, open_device};
 use crate::report::{DEVICE, Failure, USAGE, print, print_json};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use clap::ValueEnum;
-use model::{GptConfig, OpenDevice, Precision, Support};
+use model::{BertConfig, BertHead, GptConfig, OpenDevice, Precision, Support};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use trainer::bench::{AttentionSteps, TrainingSteps};
@@ -23,6 +23,13 @@ enum Task {
     Matmul,
     /// Generating tokens one after another, with the cache, for `--batch` rows at once.
     Decode,
+}
+
+/// A family of models.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Architecture {
+    Gpt,
+    Bert,
 }
 
 /// A number format.
@@ -49,6 +56,12 @@ pub struct Arguments {
     /// What to time.
     #[arg(long, value_enum, default_value = "train")]
     task: Task,
+    /// The family that --task train trains: a GPT on text, or a BERT on masked tokens.
+    #[arg(long, value_enum, default_value = "gpt")]
+    arch: Architecture,
+    /// Share of padding in each row of a BERT.
+    #[arg(long, default_value_t = 0.0)]
+    padding: f64,
     /// Blocks.
     #[arg(long, default_value_t = 4)]
     n_layer: usize,
@@ -117,6 +130,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             USAGE,
             "sizes must be at least 1, --n-head must divide --d-model, and --dropout lie in [0, 1); hint: --d-model 128 --n-head 4",
         ));
+    }
+    let is_bert = arguments.arch == Architecture::Bert;
+    if !(0.0..1.0).contains(&arguments.padding) || (arguments.padding > 0.0 && !is_bert) {
+        return Err(Failure::new(USAGE, "--padding is a share below 1 of the rows of --arch bert"));
+    }
+    if is_bert && arguments.task != Task::Train {
+        return Err(Failure::new(USAGE, "--arch bert is for --task train; hint: leave it out"));
     }
     let opened = open_device(&arguments.device)?;
     let device = &opened.device;
@@ -234,16 +254,41 @@ fn train(arguments: &Arguments, device: &Device) -> Result<Timed, Failure> {
         gradient_checkpointing: arguments.gradient_checkpointing,
         ..StepOptions::default()
     };
-    let mut steps = TrainingSteps::new(&config, arguments.batch, options, device)?;
+    let tokens = arguments.batch as f64 * arguments.seq as f64 * (1.0 - arguments.padding);
+    let (mut steps, flops) = match arguments.arch {
+        Architecture::Gpt => {
+            let steps = TrainingSteps::new(&config, arguments.batch, options, device)?;
+            // A causal row sees half of the context on average.
+            (steps, tokens * forward_flops(&config, arguments.seq as f64 / 2.0))
+        }
+        Architecture::Bert => {
+            let bert = BertConfig {
+                n_layer: config.n_layer,
+                n_head: config.n_head,
+                d_model: config.d_model,
+                d_ff: config.d_ff,
+                max_seq_len: config.max_seq_len,
+                vocab_size: config.vocab_size,
+                hidden_dropout: arguments.dropout,
+                attn_dropout: arguments.dropout,
+                head: BertHead::MaskedLm,
+                ..BertConfig::default()
+            };
+            let body = GptConfig { vocab_size: 0, ..config };
+            // One token in seven has a head.
+            let (width, vocabulary) = (bert.d_model as f64, bert.vocab_size as f64);
+            let head = 2.0 * width * (width + vocabulary) / 7.0;
+            let flops = tokens * (forward_flops(&body, arguments.seq as f64 * (1.0 - arguments.padding)) + head);
+            (TrainingSteps::masked(&bert, arguments.batch, arguments.padding, options, device), flops)
+        }
+    };
     let mut loss = f64::NAN;
     let times = time(arguments.steps, || -> Result<(), Failure> {
         loss = steps.step()?;
         Ok(())
     })?;
-    let tokens = (arguments.batch * arguments.seq) as f64;
-    // Forward and twice as much backward; a causal row sees half of the context on average.
-    let flops = 3.0 * tokens * forward_flops(&config, arguments.seq as f64 / 2.0);
-    Ok(Timed { times, tokens, flops, loss: Some(loss), decoded: None })
+    // Forward and twice as much backward.
+    Ok(Timed { times, tokens, flops: 3.0 * flops, loss: Some(loss), decoded: None })
 }
 
 fn attend(arguments: &Arguments, device: &Device) -> Timed {

@@ -1,13 +1,16 @@
 //! `firebox eval`
 
+use super::ensemble::Ensemble;
 use super::{Weights, checkpoint_dir, open_device, open_encoder, open_model};
 use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
 use checkpoint::PretrainedBert;
-use data::config::{LabelledConfig, OnBadRow, RecordsConfig, SourceConfig, TextConfig};
+use data::config::{LabelledConfig, ProblemConfig, RecordsConfig, SourceConfig, TextConfig};
 use data::source::labelled::Example;
 use data::{Batches, EvaluationRows, Examples, Masking, TextCleaner, TokenStream};
+use model::bert::{BertHead, Problem};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use trainer::Predictions;
 use trainer::config::RunConfig;
 
 /// Arguments of `firebox eval`.
@@ -21,12 +24,21 @@ pub struct Arguments {
     /// Of a classifier that was trained here, a part of the data that its run was made from.
     #[arg(long, value_enum, conflicts_with = "data")]
     split: Option<Part>,
+    /// More classifiers with the same labels, measured together with the first.
+    #[arg(long, value_name = "CHECKPOINT", num_args = 1..)]
+    ensemble: Vec<PathBuf>,
+    /// Let the models of an ensemble vote, in place of the mean of their probabilities.
+    #[arg(long, requires = "ensemble")]
+    vote: bool,
     /// The field of a .jsonl or .csv file that holds the text.
     #[arg(long, default_value = "text")]
     field: String,
     /// The column or field that holds a classifier's label.
     #[arg(long, default_value = "label")]
     label: String,
+    /// What stands between the labels of a text that has several.
+    #[arg(long, default_value = "|")]
+    label_separator: String,
     /// The column or field of a second text, where a classifier reads pairs.
     #[arg(long)]
     pair_field: Option<String>,
@@ -103,89 +115,125 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn encoder(arguments: &Arguments) -> Result<(), Failure> {
     let dir = checkpoint_dir(&arguments.checkpoint)?;
     let device = open_device(&arguments.device)?;
+    if !arguments.ensemble.is_empty() {
+        let models = Ensemble::open(&dir, &arguments.ensemble, arguments.vote, &device)?;
+        let problem = models.first().problem().map(problem_config);
+        let Some(problem) = problem else {
+            return Err(Failure::new(USAGE, "--ensemble is for classifiers of whole texts"));
+        };
+        let predictions = models.predictions(&labelled(arguments, &dir, problem, false)?)?;
+        return show(&predictions, models.labels(), models.threshold() as f32, None, arguments.json);
+    }
     let PretrainedBert { model, config, tokenizer } = open_encoder(&dir, &device)?;
     let seq_len = config.max_seq_len;
     let labels = config.head.labels();
-    let rows = if labels.is_empty() {
-        let Some(path) = &arguments.data else {
-            return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
-        };
-        let corpus = data::source::read(&source(path, arguments))?;
-        let stream = TokenStream::encode(&tokenizer, &corpus.documents)?;
-        let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
-        Batches::masked_evaluation(stream, masking, seq_len, 0, usize::MAX)?
-    } else {
-        let examples = labelled(arguments, &dir)?;
-        let examples = Examples::new(&tokenizer, &examples, labels, Default::default(), seq_len, 0)?;
-        EvaluationRows::labelled(examples, seq_len, usize::MAX)
+    let rows = match &config.head {
+        BertHead::SequenceClassification { problem, .. } => {
+            let problem = problem_config(*problem);
+            let examples = labelled(arguments, &dir, problem, true)?;
+            let examples = Examples::new(&tokenizer, &examples, problem, labels, &[], seq_len, 0)?;
+            EvaluationRows::labelled(examples, seq_len, usize::MAX)
+        }
+        _ => {
+            let Some(path) = &arguments.data else {
+                return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
+            };
+            let corpus = data::source::read(&source(path, arguments))?;
+            let stream = TokenStream::encode(&tokenizer, &corpus.documents)?;
+            let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
+            Batches::masked_evaluation(stream, masking, seq_len, 0, usize::MAX)?
+        }
     };
     let batches = rows.batches(arguments.batch_size as usize);
     let result = model::in_thread_pool(&device.device, || {
         trainer::evaluate(&model, batches, model::Precision::F32, &device.device)
     });
-    let Some(classes) = &result.classes else {
-        let perplexity = result.perplexity();
-        if arguments.json {
-            let (loss, accuracy, tokens) = (result.loss, result.accuracy, result.tokens);
-            return print_json(&json!({
-                "loss": loss, "perplexity": perplexity, "accuracy": accuracy, "tokens": tokens,
-            }));
-        }
-        return print(&format!(
-            "loss            {:.4}\nperplexity      {perplexity:.3}\ntoken accuracy  {:.2}%\nmasked tokens   {}\n",
-            result.loss,
-            100.0 * result.accuracy,
-            result.tokens
-        ));
-    };
-    let report = classes.report(labels).map_err(|error| Failure::new(DATA, error))?;
-    if !arguments.json {
+    if let Some(predictions) = &result.predictions {
+        return show(predictions, labels, config.head.threshold(), Some(result.loss), arguments.json);
+    }
+    let perplexity = result.perplexity();
+    if arguments.json {
+        let (loss, accuracy, tokens) = (result.loss, result.accuracy, result.tokens);
+        return print_json(&json!({
+            "loss": loss, "perplexity": perplexity, "accuracy": accuracy, "tokens": tokens,
+        }));
+    }
+    print(&format!(
+        "loss            {:.4}\nperplexity      {perplexity:.3}\ntoken accuracy  {:.2}%\nmasked tokens   {}\n",
+        result.loss,
+        100.0 * result.accuracy,
+        result.tokens
+    ))
+}
+
+/// Prints a classifier's figures.
+fn show(
+    predictions: &Predictions,
+    labels: &[String],
+    threshold: f32,
+    loss: Option<f64>,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let report = predictions.report(labels, threshold).map_err(|error| Failure::new(DATA, error))?;
+    if !as_json {
         return print(&report.table(20));
     }
     let mut value = json!(report);
-    value["loss"] = json!(result.loss);
+    if let Some(loss) = loss {
+        value["loss"] = json!(loss);
+    }
     value["labels"] = json!(labels);
     print_json(&value)
 }
 
-/// The examples of a file, or of a part of the data that the checkpoint's run was made from.
-fn labelled(arguments: &Arguments, dir: &Path) -> Result<Vec<Example>, Failure> {
+/// A model's kind of answers as the data's.
+fn problem_config(problem: Problem) -> ProblemConfig {
+    match problem {
+        Problem::SingleLabel => ProblemConfig::SingleLabel,
+        Problem::MultiLabel { .. } => ProblemConfig::MultiLabel,
+        Problem::Regression => ProblemConfig::Regression,
+    }
+}
+
+/// The examples of a file, cleaned as the model's texts were if `clean`; or of a part of the data that the checkpoint's
+/// run was made from, which comes cleaned.
+fn labelled(arguments: &Arguments, dir: &Path, problem: ProblemConfig, clean: bool) -> Result<Vec<Example>, Failure> {
     if let Some(path) = &arguments.data {
         let config = LabelledConfig {
-            files: vec![glob::Pattern::escape(&path.to_string_lossy())],
-            validation_files: Vec::new(),
-            test_files: Vec::new(),
             text: arguments.field.clone(),
             text_pair: arguments.pair_field.clone(),
             label: arguments.label.clone(),
-            on_bad_row: OnBadRow::Error,
+            label_separator: arguments.label_separator.clone(),
+            problem,
+            ..LabelledConfig::of_file(path)
         };
-        let mut examples = data::source::labelled::read_files(&config, &config.files, &mut Vec::new())?;
-        // The parts of a run's own data come cleaned.
-        if let Some(cleaner) = TextCleaner::beside(dir)? {
-            for example in &mut examples {
-                example.text = cleaner.clean(&example.text);
-                example.pair = example.pair.as_ref().map(|pair| cleaner.clean(pair));
-            }
+        let mut examples = data::source::labelled::read_files(&config, true, &config.files, &mut Vec::new())?;
+        if clean && let Some(cleaner) = TextCleaner::beside(dir)? {
+            cleaner.clean_examples(&mut examples);
         }
         return Ok(examples);
     }
     let state = checkpoint::TrainState::read(dir)?;
     let config: RunConfig = serde_json::from_value(state.config)
         .map_err(|error| Failure::new(CHECKPOINT, format!("{}: the run's config: {error}", dir.display())))?;
+    run_examples(&config, arguments.split.unwrap_or(Part::Test), Some(&state.data_hash))
+}
+
+/// A part of the data that a run is made from; `hash` is what it was when the run was made.
+pub fn run_examples(config: &RunConfig, part: Part, hash: Option<&str>) -> Result<Vec<Example>, Failure> {
     let SourceConfig::Labelled(source) = &config.data else {
         return Err(Failure::new(USAGE, "the run was not made from labelled texts; hint: --data FILE"));
     };
     let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
-    if splits.hash != state.data_hash {
+    if hash.is_some_and(|hash| hash != splits.hash) {
         return Err(Failure::new(
             DATA,
             "the data has changed since the run: its parts are others now; hint: --data FILE",
         ));
     }
-    let (part, name) = match arguments.split {
-        Some(Part::Validation) => (splits.validation, "split.validation"),
-        _ => (splits.test, "split.test"),
+    let (part, name) = match part {
+        Part::Validation => (splits.validation, "split.validation"),
+        Part::Test => (splits.test, "split.test"),
     };
     if part.is_empty() {
         return Err(Failure::new(DATA, format!("the run kept nothing apart: `{name}` was 0")));

@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod config;
+pub mod cv;
 pub mod devices;
+mod ensemble;
 pub mod eval;
 pub mod export;
 pub mod generate;
@@ -10,10 +12,11 @@ pub mod predict;
 pub mod sweep;
 pub mod tokenizer;
 pub mod train;
+mod trials;
 
 use crate::report::{CHECKPOINT, DEVICE, Failure, USAGE};
 use checkpoint::{Pretrained, PretrainedBert};
-use model::bert::{BertHead, Problem};
+use model::bert::BertHead;
 use model::{DeviceChoice, Gpt, OpenDevice};
 use std::path::{Path, PathBuf};
 
@@ -39,19 +42,18 @@ pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failur
     Ok(checkpoint::open_gpt(&checkpoint_dir(path)?, &device.device)?)
 }
 
-/// Opens a BERT that predicts masked tokens or one label for each text.
+/// Opens a BERT that predicts masked tokens or answers about whole texts.
 ///
 /// Other heads are refused: what is made of their outputs here would be wrong.
 pub fn open_encoder(dir: &Path, device: &OpenDevice) -> Result<PretrainedBert, Failure> {
     let opened = checkpoint::open_bert(dir, &device.device)?;
     match &opened.config.head {
         BertHead::MaskedLm | BertHead::PreTraining => Ok(opened),
-        BertHead::SequenceClassification { problem: Problem::SingleLabel, .. } => Ok(opened),
+        BertHead::SequenceClassification { .. } => Ok(opened),
         other => Err(Failure::new(
             CHECKPOINT,
             format!(
-                "{}: a {} of this kind is not answered for; hint: masked language models and classifiers with one label \
-                 for each text are",
+                "{}: nothing answers for a {}; hint: for masked language models and classifiers of whole texts",
                 dir.display(),
                 other.architecture()
             ),

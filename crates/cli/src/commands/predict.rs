@@ -1,10 +1,11 @@
 //! `firebox predict`
 
-use super::{checkpoint_dir, open_device, open_encoder};
-use crate::report::{CHECKPOINT, DATA, Failure, OUTPUT, USAGE, print, print_json};
-use data::TextCleaner;
-use data::config::{LabelledConfig, OnBadRow};
-use inference::{Classifier, Text};
+use super::ensemble::Ensemble;
+use super::open_device;
+use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
+use data::config::LabelledConfig;
+use inference::Text;
+use model::bert::Problem;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ pub struct Arguments {
     /// More classifiers with the same labels: probabilities are their mean.
     #[arg(long, value_name = "CHECKPOINT", num_args = 1..)]
     ensemble: Vec<PathBuf>,
+    /// Let the models of an ensemble vote, in place of the mean of their probabilities.
+    #[arg(long, requires = "ensemble")]
+    vote: bool,
     /// A text; may be given several times. For a masked language model with `[MASK]` in it.
     #[arg(long = "text", value_name = "TEXT")]
     texts: Vec<String>,
@@ -53,18 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::new(USAGE, "nothing to answer; hint: --text TEXT, or --file FILE (- is standard input)"));
     }
     let device = open_device(&arguments.device)?;
-    let open = |path: &PathBuf| -> Result<Classifier, Failure> {
-        let dir = checkpoint_dir(path)?;
-        let opened = open_encoder(&dir, &device)?;
-        Ok(Classifier::new(opened, TextCleaner::beside(&dir)?, device.device.clone()))
-    };
-    let models =
-        std::iter::once(&arguments.checkpoint).chain(&arguments.ensemble).map(open).collect::<Result<Vec<_>, _>>()?;
-    let first = &models[0];
-    if let Some(other) = models.iter().find(|model| model.labels() != first.labels()) {
-        let message = format!("labels differ: {:?} and {:?}", first.labels(), other.labels());
-        return Err(Failure::new(CHECKPOINT, message));
-    }
+    let models = Ensemble::open(&arguments.checkpoint, &arguments.ensemble, arguments.vote, &device)?;
     let answers = Answers { models: &models, arguments };
     let Some(file) = &arguments.file else {
         let texts: Vec<Text> = arguments.texts.iter().map(|text| (text.clone(), None)).collect();
@@ -98,19 +91,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// The texts of a file.
 fn read(file: &Path, arguments: &Arguments) -> Result<Vec<Text>, Failure> {
-    // The label is not looked at: any column that is there will do.
     let config = LabelledConfig {
-        files: vec![glob::Pattern::escape(&file.to_string_lossy())],
-        validation_files: Vec::new(),
-        test_files: Vec::new(),
         text: arguments.field.clone(),
         text_pair: arguments.pair_field.clone(),
-        label: arguments.field.clone(),
-        on_bad_row: OnBadRow::Error,
+        ..LabelledConfig::of_file(file)
     };
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("csv" | "tsv" | "jsonl") => {
-            let examples = data::source::labelled::read_files(&config, &config.files, &mut Vec::new())?;
+            let examples = data::source::labelled::read_files(&config, false, &config.files, &mut Vec::new())?;
             Ok(examples.into_iter().map(|example| (example.text, example.pair)).collect())
         }
         _ => {
@@ -122,33 +110,36 @@ fn read(file: &Path, arguments: &Arguments) -> Result<Vec<Text>, Failure> {
 }
 
 struct Answers<'a> {
-    models: &'a [Classifier],
+    models: &'a Ensemble,
     arguments: &'a Arguments,
 }
 
 impl Answers<'_> {
     /// One JSON value a text.
     fn of(&self, texts: &[Text]) -> Result<Vec<Value>, Failure> {
-        let first = &self.models[0];
-        let labels = first.labels();
-        if labels.is_empty() {
+        let labels = self.models.labels();
+        let Some(problem) = self.models.first().problem() else {
             return texts.iter().map(|(text, _)| self.filled(text)).collect();
-        }
-        let each = self.models.iter().map(|model| model.predict(texts)).collect::<Result<Vec<_>, _>>()?;
+        };
         let mut answers = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().enumerate() {
-            let mean: Vec<f64> = (0..labels.len())
-                .map(|label| each.iter().map(|model| model[index][label]).sum::<f64>() / each.len() as f64)
-                .collect();
-            let best = (0..mean.len()).fold(0, |best, i| if mean[i] > mean[best] { i } else { best });
+        for (text, scores) in texts.iter().zip(self.models.answer(texts)?) {
+            let best = (0..scores.len()).fold(0, |best, i| if scores[i] > scores[best] { i } else { best });
             let probs: Map<String, Value> =
-                labels.iter().zip(&mean).map(|(label, p)| (label.clone(), json!(p))).collect();
-            let mut answer = json!({"text": text.0, "label": labels[best], "probs": probs});
+                labels.iter().zip(&scores).map(|(label, p)| (label.clone(), json!(p))).collect();
+            let mut answer = match problem {
+                Problem::SingleLabel => json!({"text": text.0, "label": labels[best], "probs": probs}),
+                Problem::MultiLabel { .. } => {
+                    let given = labels.iter().zip(&scores).filter(|(_, p)| **p >= self.models.threshold());
+                    let given: Vec<&String> = given.map(|(label, _)| label).collect();
+                    json!({"text": text.0, "labels": given, "probs": probs})
+                }
+                Problem::Regression => json!({"text": text.0, "value": scores[0]}),
+            };
             if let Some(pair) = &text.1 {
                 answer["pair"] = json!(pair);
             }
             if self.arguments.explain {
-                let tokens = first.explain(text, best)?;
+                let tokens = self.models.first().explain(text, best)?;
                 let tokens = tokens.iter().map(|of| json!({"token": of.token, "contribution": of.contribution}));
                 answer["explanation"] = json!({"method": "occlusion", "tokens": tokens.collect::<Vec<_>>()});
             }
@@ -158,7 +149,7 @@ impl Answers<'_> {
     }
 
     fn filled(&self, text: &str) -> Result<Value, Failure> {
-        let masks = self.models[0].fill_mask(text, self.arguments.top.max(5))?;
+        let masks = self.models.first().fill_mask(text, self.arguments.top.max(5))?;
         let masks = masks.iter().map(|(position, guesses)| {
             let top = guesses.iter().map(|guess| json!({"id": guess.id, "token": guess.token, "p": guess.probability}));
             json!({"position": position, "top": top.collect::<Vec<_>>()})
@@ -185,6 +176,10 @@ impl Answers<'_> {
             }
             return text;
         }
+        if let Some(value) = answer["value"].as_f64() {
+            text += &format!("  {value:.4}\n");
+        }
+        let given = |label: &String| answer["labels"].as_array().is_some_and(|given| given.contains(&json!(label)));
         let mut probs: Vec<(&String, f64)> = answer["probs"]
             .as_object()
             .into_iter()
@@ -193,7 +188,7 @@ impl Answers<'_> {
             .collect();
         probs.sort_by(|a, b| b.1.total_cmp(&a.1));
         for (label, p) in probs.iter().take(self.arguments.top) {
-            text += &format!("  {p:.3}  {label}\n");
+            text += &format!("  {p:.3}  {label}{}\n", if given(label) { "  *" } else { "" });
         }
         if let Some(tokens) = answer["explanation"]["tokens"].as_array() {
             text += "  ";

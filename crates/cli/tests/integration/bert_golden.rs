@@ -3,12 +3,14 @@
 use crate::support::{devices, distance, fixture};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::safetensors::Reader;
+use data::{Batch, RowId, Target};
 use model::bert::Input;
 use model::weights::{self, Family, Flat};
 use model::{Bert, BertConfig, BertHead, Pass, Tensors, loss};
 use std::path::Path;
 use trainer::config::{AdamwConfig, OptimizerConfig};
-use trainer::optimizer::{Optimizer, Scale, clip_factor, squared_norm};
+use trainer::forward::{StepGradient, StepOptions, step_gradient};
+use trainer::optimizer::{Optimizer, Rates, Scale, clip_factor, squared_norm};
 
 const ROWS: usize = 3;
 const SEQ: usize = 9;
@@ -62,41 +64,37 @@ impl Golden {
         (input, Pass { segments: Some(self.grid("attention_mask", device)), ..Pass::default() })
     }
 
-    /// Targets and weights that make the mean of a sum.
-    fn targets(&self, name: &str) -> (Vec<u32>, Vec<f32>) {
-        let labels = self.integers(name);
-        let weight = 1.0 / labels.iter().filter(|label| **label >= 0).count() as f32;
-        labels.iter().map(|label| if *label < 0 { (0, 0.0) } else { (*label as u32, weight) }).unzip()
-    }
-
-    fn cross_entropy(&self, logits: Tensor<2>, name: &str) -> Tensor<1> {
-        let (device, (targets, weights)) = (logits.device(), self.targets(name));
-        let rows = targets.len();
-        let targets: Vec<i32> = targets.into_iter().map(|target| target as i32).collect();
-        let targets = Tensor::from_data(TensorData::new(targets, [rows]), &device);
-        loss::cross_entropy_sum(logits, targets, Tensor::from_data(TensorData::new(weights, [rows]), &device))
-    }
-
-    fn loss(&self, model: &Bert, device: &Device) -> Tensor<1> {
-        let (input, pass) = self.input(device);
-        let hidden = model.hidden(input, &pass);
-        let masked = |hidden| {
-            let (targets, weights) = self.targets("labels");
-            model.masked_lm_loss_sum(hidden, &targets, &weights, &pass)
+    /// The batch as the trainer gets one, with a loss term for each kind of target.
+    fn batch(&self) -> Batch {
+        let ids = |name: &str| self.integers(name).into_iter().map(|id| id as u32).collect::<Vec<u32>>();
+        // What `transformers` marks by -100 weighs nothing.
+        let targets = |name: &str| -> (Vec<u32>, Vec<f32>) {
+            self.integers(name).iter().map(|id| if *id < 0 { (0, 0.0) } else { (*id as u32, 1.0) }).unzip()
         };
-        match &self.config.head {
-            BertHead::MaskedLm => masked(hidden),
-            BertHead::PreTraining => {
-                let next = model.next_sentence_logits(hidden.clone(), &pass);
-                masked(hidden) + self.cross_entropy(next, "next_sentence_label")
-            }
-            BertHead::SequenceClassification { .. } => self.cross_entropy(model.class_logits(hidden, &pass), "labels"),
-            BertHead::TokenClassification { labels } => {
-                let logits = model.tag_logits(hidden, &pass).reshape([ROWS * SEQ, labels.len()]);
-                self.cross_entropy(logits, "labels")
-            }
-            other => panic!("no fixture is a {}", other.architecture()),
+        let (labels, weights) = targets("labels");
+        let mut terms = match &self.config.head {
+            BertHead::SequenceClassification { .. } => vec![(Target::Classes(labels), weights)],
+            _ => vec![(Target::Tokens(labels), weights)],
+        };
+        if self.config.head == BertHead::PreTraining {
+            let (next, weights) = targets("next_sentence_label");
+            terms.push((Target::Classes(next), weights));
         }
+        let (targets, weights) = terms.into_iter().unzip();
+        Batch {
+            shape: [ROWS, SEQ],
+            tokens: ids("input_ids"),
+            segments: ids("attention_mask"),
+            positions: (0..(ROWS * SEQ) as u32).map(|place| place % SEQ as u32).collect(),
+            token_types: Some(ids("token_type_ids")),
+            targets,
+            weights,
+            rows: (0..ROWS as u64).map(|row| RowId { epoch: 0, row }).collect(),
+        }
+    }
+
+    fn step(&self, model: &Bert, options: StepOptions, device: &Device) -> StepGradient {
+        step_gradient(model, &[self.batch()], options, device)
     }
 }
 
@@ -106,7 +104,7 @@ fn logits(model: &Bert, head: &BertHead, input: Input, pass: &Pass) -> Tensor<2>
     let device = input.tokens.device();
     let hidden = model.hidden(input, pass);
     match head {
-        BertHead::SequenceClassification { .. } => model.class_logits(hidden, pass),
+        BertHead::SequenceClassification { .. } => model.class_logits(hidden, None, pass),
         BertHead::TokenClassification { labels } => model.tag_logits(hidden, pass).reshape([rows * seq, labels.len()]),
         _ => model.token_logits(hidden, Tensor::arange(0..(rows * seq) as i64, &device), pass),
     }
@@ -134,7 +132,7 @@ fn logits_of_every_bert_head_equal_huggingface_and_a_wrong_gelu_would_not() {
             let wrong = off(&ours, &golden.values("logits_tanh_gelu"), &mask);
             assert!(wrong > 5e-4, "{name}: the comparison does not tell the GELUs apart: {wrong}");
             if golden.config.head == BertHead::PreTraining {
-                let next = model.next_sentence_logits(model.hidden(input, &pass), &pass);
+                let next = model.next_sentence_logits(model.hidden(input, &pass), None, &pass);
                 let (off, _) = distance(&weights::to_host(next.reshape([-1])), &golden.values("next_sentence_logits"));
                 assert!(off < 1e-4, "{name}: logits of the next sentence differ by {off}");
             }
@@ -148,7 +146,7 @@ fn every_bert_gradient_equals_pytorch() {
         for (device_name, device) in devices() {
             let device = device.autodiff();
             let model = golden.model(&device);
-            let gradients = weights::gradients(&model, &mut golden.loss(&model, &device).backward());
+            let gradients = golden.step(&model, StepOptions::default(), &device).gradients;
             assert_eq!(gradients.len(), weights::shapes(&model).len(), "{}", golden.name);
             let global = squared_norm(&gradients).into_scalar::<f64>().sqrt();
             let stored: Vec<Flat> = gradients.into_iter().flat_map(Bert::stored).collect();
@@ -187,12 +185,14 @@ fn ten_adamw_losses_of_every_bert_head_equal_pytorch() {
             }));
             let mut losses = Vec::new();
             for step in 1..=10 {
-                let loss = golden.loss(&model, &device);
-                let gradients = weights::gradients(&model, &mut loss.backward());
-                losses.push(loss.into_scalar::<f64>());
+                // Every other step computes its blocks twice: it must make no difference.
+                let options = StepOptions { gradient_checkpointing: step % 2 == 0, ..StepOptions::default() };
+                let gradient = golden.step(&model, options, &device);
+                losses.push(gradient.loss().into_scalar::<f64>());
+                let gradients = gradient.gradients;
                 let norm = squared_norm(&gradients).into_scalar::<f64>().sqrt();
                 let scale = Scale::Known(clip_factor(norm, number("max_grad_norm")));
-                model = optimizer.update(model, gradients, scale, number("lr"), step);
+                model = optimizer.update(model, gradients, scale, Rates::uniform(number("lr")), step);
             }
             assert_eq!(expected.len(), 10);
             for (ours, theirs) in losses.iter().zip(&expected) {
@@ -209,7 +209,7 @@ fn losses_of_several_labels_and_of_numbers_equal_pytorch() {
     for (name, device) in devices() {
         let model = golden.model(&device);
         let (input, pass) = golden.input(&device);
-        let logits = model.class_logits(model.hidden(input, &pass), &pass);
+        let logits = model.class_logits(model.hidden(input, &pass), None, &pass);
         let targets = Tensor::from_data(TensorData::new(golden.values("multi_hot"), [ROWS, 3]), &device);
         let weights = Tensor::<1>::full([ROWS], 1.0 / ROWS as f64, &device);
         let ours = [

@@ -294,7 +294,7 @@ fn a_sweep_sorts_its_trials_by_validation_and_goes_on_where_it_stopped() {
     assert_eq!(again.json()["trials"][0]["metrics"], trials[0]["metrics"]);
     assert_eq!(again.stderr.matches("trial ").count(), 1, "{}", again.stderr);
     let other = sweep(&["--seed", "1"]);
-    assert!(other.code == Some(2) && other.stderr.contains("holds another sweep"), "{}", other.stderr);
+    assert!(other.code == Some(2) && other.stderr.contains("holds other trials"), "{}", other.stderr);
     assert_eq!(run.firebox(&["sweep", "run.toml", "--grid", "optimizer.adamw.lrr=1"]).code, Some(2));
     assert_eq!(run.firebox(&["sweep", "run.toml"]).code, Some(2));
 }

@@ -1,6 +1,7 @@
 //! A BERT through the commands: pre-trained, fine-tuned, evaluated, asked, and given bad input.
 
 use crate::support::Run;
+use serde_json::Value;
 use std::sync::LazyLock;
 
 /// Questions of three kinds, told apart by their words; a hundred of each of two kinds, thirty of the third.
@@ -184,37 +185,107 @@ fn bad_labelled_data_is_told_with_its_place() {
     std::fs::write(trained.path("long.csv"), long).expect("writable");
     assert_eq!(trained.firebox(&["eval", "run", "--data", "long.csv", "--json"]).json()["examples"], 1);
     // A GPT has no labels, and a BERT generates nothing.
-    for set in
-        ["model.gpt.n_layer=1", "objective.causal={}", "train.gradient_checkpointing=true", "train.best_metric='f2'"]
-    {
+    for set in [
+        "model.gpt.n_layer=1",
+        "objective.causal={}",
+        "train.best_metric='f2'",
+        "train.sample_tokens=2",
+        "train.freeze_layers=9",
+        "objective.classification.threshold=0.3",
+        "objective.classification.label_weights={shipping=2}",
+        "split.fold=1",
+    ] {
         let ended = run_of(CLASSIFIER).train(&["--dry-run", "--set", set]);
         assert_eq!(ended.code, Some(2), "{set}: {}", ended.stderr);
     }
     assert_eq!(trained.firebox(&["generate", "run", "--prompt", "x"]).code, Some(4));
 }
 
-#[test]
-fn a_head_whose_outputs_mean_something_else_is_refused() {
-    let run = &*TRAINED;
-    let from = run.path("run/step-000150");
-    let to = run.path("other-head");
+/// The classifier under another `problem_type`, in a directory of this name.
+fn as_problem(run: &Run, name: &str, problem: &str) {
+    let (from, to) = (run.path("run/step-000150"), run.path(name));
     std::fs::create_dir_all(&to).expect("writable");
     for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(from.join(file), to.join(file)).expect("copied");
     }
     let config = std::fs::read_to_string(from.join("config.json")).expect("written");
-    let ask = |command: &[&str], problem: &str| {
-        std::fs::write(to.join("config.json"), config.replace("single_label_classification", problem))
-            .expect("writable");
-        run.firebox(command)
+    std::fs::write(to.join("config.json"), config.replace("single_label_classification", problem)).expect("writable");
+}
+
+#[test]
+fn the_same_logits_answer_for_one_label_several_or_a_number() {
+    let run = &*TRAINED;
+    as_problem(run, "single", "single_label_classification");
+    as_problem(run, "several", "multi_label_classification");
+    let answer = |dir: &str| run.firebox(&["predict", dir, "--text", "money back", "--json"]).json()[0].clone();
+    let [single, several] = ["single", "several"].map(answer);
+    let probs = |answer: &Value| -> Vec<f64> {
+        answer["probs"].as_object().expect("by label").values().map(|p| p.as_f64().expect("a number")).collect()
     };
-    let predict = ["predict", "other-head", "--text", "money back"];
-    let eval = ["eval", "other-head", "--data", "questions.csv"];
-    for command in [&predict[..], &eval] {
-        assert_eq!(ask(command, "single_label_classification").code, Some(0));
-        for problem in ["multi_label_classification", "regression"] {
-            let ended = ask(command, problem);
-            assert!(ended.code == Some(4) && ended.stderr.contains("hint"), "{:?} {}", ended.code, ended.stderr);
-        }
+    let logits: Vec<f64> = probs(&several).iter().map(|p| (p / (1.0 - p)).ln()).collect();
+    let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+    for (p, logit) in probs(&single).iter().zip(&logits) {
+        assert!((p - logit.exp() / total).abs() < 1e-6, "{single} {several}");
     }
+    let given = several["labels"].as_array().expect("a list").len();
+    assert_eq!(given, probs(&several).iter().filter(|p| **p >= 0.5).count());
+    std::fs::write(run.path("several.csv"), "text,label\nmoney back,refund\nhello,\nwhere is it,refund|delivery\n")
+        .expect("writable");
+    let report = run.firebox(&["eval", "several", "--data", "several.csv", "--json"]).json();
+    assert!(report["examples"] == 3 && report["hamming_loss"].as_f64().is_some(), "{report}");
+    let ended = run.firebox(&["eval", "single", "--data", "several.csv"]);
+    assert!(ended.code == Some(3) && ended.stderr.contains("several.csv:3"), "{}", ended.stderr);
+}
+
+#[test]
+fn numbers_are_learned_and_predicted() {
+    let run = run_of(&CLASSIFIER.replace("[train]", "problem = 'regression'\n[train]"));
+    // How often a text says `back`.
+    let row = |i: usize| format!("money{} please {},{}\n", " back".repeat(i % 4), i % 7, i % 4);
+    std::fs::write(run.path("questions.csv"), "text,label\n".to_string() + &(0..120).map(row).collect::<String>())
+        .expect("writable");
+    let ended = run.train(&["--set", "train.best_metric='mse'"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report = run.firebox(&["eval", "run", "--data", "questions.csv", "--json"]).json();
+    assert!(report["r2"].as_f64().expect("a number") > 0.8, "{report}");
+    let value = run.firebox(&["predict", "run", "--text", "money back back back please 3", "--json"]).json();
+    assert!((value[0]["value"].as_f64().expect("a number") - 3.0).abs() < 0.7, "{value}");
+    std::fs::write(run.path("bad.csv"), "text,label\nx,many\n").expect("writable");
+    let ended = run.firebox(&["eval", "run", "--data", "bad.csv"]);
+    assert!(ended.code == Some(3) && ended.stderr.contains("bad.csv:2: `many` is not a number"), "{}", ended.stderr);
+}
+
+#[test]
+fn folds_and_bags_are_trained_compared_and_kept() {
+    let run = run_of(CLASSIFIER);
+    let short = ["--set", "train.max_steps=20", "--set", "train.eval_every=10"];
+    let cv = |more: &[&str]| run.firebox(&[&["cv", "run.toml", "--json"], &short[..], more].concat());
+    let folds = cv(&["--folds", "3"]).json();
+    assert_eq!(folds["runs"].as_array().map(Vec::len), Some(3), "{folds:#}");
+    let accuracies: Vec<f64> =
+        folds["runs"].as_array().expect("runs").iter().filter_map(|run| run["metrics"]["accuracy"].as_f64()).collect();
+    let mean = accuracies.iter().sum::<f64>() / 3.0;
+    assert!((folds["spread"]["accuracy"]["mean"].as_f64().expect("a mean") - mean).abs() < 1e-9);
+    // Started again, nothing is trained again.
+    let again = cv(&["--folds", "3"]);
+    assert!(!again.stderr.contains("fold 1 of 3") && again.json()["spread"] == folds["spread"], "{}", again.stderr);
+    let bags = cv(&["--bag", "2"]).json();
+    let models = bags["ensemble"]["models"].as_array().expect("models").clone();
+    let dirs: Vec<&str> = models.iter().filter_map(Value::as_str).collect();
+    let ask = |more: &[&str]| {
+        run.firebox(&[&["predict", dirs[0], "--text", "money back", "--json"], more].concat()).json()[0]["probs"]
+            .clone()
+    };
+    let [first, second] =
+        [ask(&[]), run.firebox(&["predict", dirs[1], "--text", "money back", "--json"]).json()[0]["probs"].clone()];
+    let together = ask(&["--ensemble", dirs[1]]);
+    for (label, p) in together.as_object().expect("by label") {
+        let mean = (first[label].as_f64().expect("p") + second[label].as_f64().expect("p")) / 2.0;
+        assert!((p.as_f64().expect("p") - mean).abs() < 1e-6, "{label}");
+    }
+    let report = run.firebox(&["eval", dirs[0], "--ensemble", dirs[1], "--vote", "--data", "questions.csv", "--json"]);
+    assert!(report.json()["accuracy"].as_f64().is_some(), "{}", report.stderr);
+    let many = cv(&["--folds", "500", "--out", "many"]);
+    assert!(many.code == Some(3) || many.code == Some(2), "{:?}", many.code);
+    assert!(many.stderr.contains("500 folds"), "{}", many.stderr);
 }

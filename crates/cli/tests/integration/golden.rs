@@ -7,7 +7,7 @@ use data::{Batch, RowId, collate};
 use model::{Gpt, Pass, weights};
 use trainer::config::{AdamwConfig, OptimizerConfig};
 use trainer::forward::{StepOptions, step_gradient};
-use trainer::optimizer::{Optimizer, Scale, clip_factor, squared_norm};
+use trainer::optimizer::{Optimizer, Rates, Scale, clip_factor, squared_norm};
 
 const SEQ: usize = 17;
 const ROWS: usize = 3;
@@ -118,13 +118,13 @@ fn ten_adamw_losses_equal_pytorch() {
         let mut losses = Vec::new();
         for step in 1..=10 {
             let gradient = step_gradient(&model, &[batch()], StepOptions::default(), &device);
-            losses.push(gradient.loss.into_scalar::<f64>());
+            losses.push(gradient.loss().into_scalar::<f64>());
             let (squared, most) = (squared_norm(&gradient.gradients), number("max_grad_norm"));
             let scale = match read {
                 true => Scale::Known(clip_factor(squared.into_scalar::<f64>().sqrt(), most)),
                 false => Scale::clipping(squared, most),
             };
-            model = optimizer.update(model, gradient.gradients, scale, number("lr"), step);
+            model = optimizer.update(model, gradient.gradients, scale, Rates::uniform(number("lr")), step);
         }
         for (ours, theirs) in losses.iter().zip(&expected) {
             assert!((ours - theirs).abs() < 1e-3, "{name}: {losses:?} instead of {expected:?}");

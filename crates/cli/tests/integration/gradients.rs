@@ -4,11 +4,12 @@ use crate::support::{devices, distance};
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use data::{Batch, RowId, collate};
-use model::weights::{self, Flat};
+use model::weights::{self, Family, Flat, Freeze, Place};
 use model::{Gpt, GptConfig, KvCache, Pass, Precision};
 use trainer::config::{AdamwConfig, OptimizerConfig, SgdConfig};
-use trainer::forward::{DeviceBatch, StepOptions, step_gradient};
-use trainer::optimizer::{Optimizer, Scale};
+use trainer::forward::{StepOptions, step_gradient};
+use trainer::network::Trainable;
+use trainer::optimizer::{Optimizer, Rates, Scale};
 
 const SEQ: usize = 12;
 const VOCAB: u32 = 29;
@@ -44,12 +45,9 @@ fn flat(gradients: Vec<Flat>) -> Vec<f32> {
 }
 
 fn forward(model: &Gpt, batch: &Batch, device: &Device) -> Vec<f32> {
-    let batch = DeviceBatch::new(batch, device);
-    weights::to_host(
-        model
-            .forward(batch.tokens, batch.positions, &Pass { segments: batch.segments, ..Pass::default() })
-            .reshape([-1]),
-    )
+    let [tokens, positions] = Gpt::input(batch, device);
+    let segments = Pass::segments(batch.shape, &batch.segments, device);
+    weights::to_host(model.forward(tokens, positions, &Pass { segments, ..Pass::default() }).reshape([-1]))
 }
 
 #[test]
@@ -62,11 +60,11 @@ fn any_split_of_a_step_into_micro_batches_gives_the_same_gradient_with_dropout_t
         let lengths: Vec<f32> = whole.weights[0].chunks(SEQ).map(|row| row.iter().sum()).collect();
         assert!(lengths.iter().any(|length| *length != lengths[0]), "the rows must differ in length");
         let one = step_gradient(&model, std::slice::from_ref(&whole), options, &device);
-        let one_loss = one.loss.into_scalar::<f64>();
+        let one_loss = one.loss().into_scalar::<f64>();
         let one = flat(one.gradients);
         for parts in [2, 4, 8] {
             let split = step_gradient(&model, &whole.split(parts), options, &device);
-            assert!((split.loss.into_scalar::<f64>() - one_loss).abs() < 1e-5, "{name}: loss of {parts} parts");
+            assert!((split.loss().into_scalar::<f64>() - one_loss).abs() < 1e-5, "{name}: loss of {parts} parts");
             let (off, norm) = distance(&flat(split.gradients), &one);
             assert!(off < 1e-5 * norm, "{name}: {parts} parts are off by {off} of {norm}");
         }
@@ -83,13 +81,52 @@ fn gradient_checkpointing_changes_no_gradient() {
             let options = StepOptions { randomness: Some((5, 6)), gradient_checkpointing, ..StepOptions::default() };
             let step = step_gradient(&model, &batches, options, &device);
             let names: Vec<String> = step.gradients.iter().map(|gradient| gradient.name.clone()).collect();
-            (step.loss.into_scalar::<f32>(), names, flat(step.gradients))
+            (step.loss().into_scalar::<f32>(), names, flat(step.gradients))
         };
         let (kept, recomputed) = (of(false), of(true));
         assert_eq!((kept.0, kept.1), (recomputed.0, recomputed.1), "{name}");
         let (off, norm) = distance(&recomputed.2, &kept.2);
         assert!(off <= 1e-6 * norm, "{name}: off by {off} of {norm}");
     }
+}
+
+#[test]
+fn frozen_layers_get_no_gradient_and_change_none_of_the_others() {
+    for (name, device) in devices() {
+        let device = device.autodiff();
+        let model = Gpt::new(&small(0.0), 2, &device);
+        let batches = collated(&ragged()).split(2);
+        let all = step_gradient(&model, &batches, StepOptions::default(), &device).gradients;
+        for frozen in [Freeze { only_embeddings: true, layers: 0 }, Freeze { only_embeddings: false, layers: 1 }] {
+            let model = weights::freeze(model.clone(), frozen);
+            for gradient_checkpointing in [false, true] {
+                let options = StepOptions { gradient_checkpointing, frozen, ..StepOptions::default() };
+                let step = step_gradient(&model, &batches, options, &device);
+                let names = |gradients: &[Flat]| gradients.iter().map(|g| g.name.clone()).collect::<Vec<_>>();
+                let expected: Vec<Flat> =
+                    all.iter().filter(|gradient| !frozen.holds(Gpt::place(&gradient.name))).cloned().collect();
+                assert_eq!(names(&step.gradients), names(&expected), "{name} {frozen:?} {gradient_checkpointing}");
+                assert!(expected.len() < all.len());
+                let (off, norm) = distance(&flat(step.gradients), &flat(expected));
+                assert!(off <= 1e-6 * norm, "{name} {frozen:?}: off by {off} of {norm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rates_fall_from_layer_to_layer() {
+    let rates = Rates { lr: 1.0, layer_decay: 0.5, layers: 2 };
+    let places: Vec<Place> =
+        ["transformer.ln_f.weight", "transformer.h.1.ln_1.weight", "transformer.h.0.mlp.c_fc.bias"]
+            .into_iter()
+            .chain(["transformer.wte.weight", "transformer.wpe.weight"])
+            .map(Gpt::place)
+            .collect();
+    assert_eq!(places.iter().map(|place| rates.of(*place)).collect::<Vec<_>>(), [1.0, 0.5, 0.25, 0.125, 0.125]);
+    let of_bert = ["classifier.weight", "bert.pooler.dense.bias", "bert.encoder.layer.0.output.dense.bias"];
+    let of_bert = of_bert.into_iter().chain(["bert.embeddings.LayerNorm.weight"]).map(model::Bert::place);
+    assert_eq!(of_bert.map(|place| rates.of(place)).collect::<Vec<_>>(), [1.0, 1.0, 0.25, 0.125]);
 }
 
 #[test]
@@ -100,8 +137,8 @@ fn half_precision_gives_nearly_the_gradient_of_f32() {
         let of = |precision, loss_scale| {
             let options = StepOptions { precision, loss_scale, ..StepOptions::default() };
             let step = step_gradient(&model, &[collated(&ragged())], options, &device);
-            let gradients: Vec<f32> = flat(step.gradients).iter().map(|g| g / loss_scale as f32).collect();
-            (step.loss.into_scalar::<f64>(), gradients)
+            let loss = step.loss().into_scalar::<f64>();
+            (loss, flat(step.gradients).iter().map(|g| g / loss_scale as f32).collect::<Vec<f32>>())
         };
         let (loss, gradient) = of(Precision::F32, 1.0);
         for (precision, tolerance) in [(Precision::Bf16, 2e-2), (Precision::F16, 3e-3)] {
@@ -222,7 +259,7 @@ fn dropout_is_a_function_of_seed_and_step_and_is_off_outside_training() {
         for randomness in [(7, 1), (7, 1), (8, 1), (7, 2)] {
             let options = StepOptions { randomness: Some(randomness), ..StepOptions::default() };
             let step = step_gradient(&model, std::slice::from_ref(&batch), options, &device);
-            losses.push(step.loss.into_scalar::<f32>());
+            losses.push(step.loss().into_scalar::<f32>());
         }
         assert_eq!(losses[0].to_bits(), losses[1].to_bits(), "{name}");
         assert_ne!(losses[0].to_bits(), losses[2].to_bits(), "{name}");
@@ -253,8 +290,8 @@ fn one_batch_can_be_learned_by_heart() {
         let mut losses = Vec::new();
         for step in 1..=60 {
             let gradient = step_gradient(&model, std::slice::from_ref(&batch), StepOptions::default(), &device);
-            losses.push(gradient.loss.into_scalar::<f64>());
-            model = optimizer.update(model, gradient.gradients, Scale::Known(1.0), 3e-2, step);
+            losses.push(gradient.loss().into_scalar::<f64>());
+            model = optimizer.update(model, gradient.gradients, Scale::Known(1.0), Rates::uniform(3e-2), step);
         }
         assert!(losses[0] > 3.0 && losses[59] < 0.05, "{name}: from {} to {}", losses[0], losses[59]);
     }
@@ -281,7 +318,7 @@ fn sgd_with_momentum_takes_the_steps_its_formula_says() {
                 *weight = *weight * decay - lr * *buffer;
             }
         }
-        model = optimizer.update(model, gradient.gradients, Scale::Known(0.5), f64::from(lr), step);
+        model = optimizer.update(model, gradient.gradients, Scale::Known(0.5), Rates::uniform(f64::from(lr)), step);
         let ours = weights::export(&model);
         for (name, tensor) in &expected {
             let (off, norm) = distance(&ours[name].values, &tensor.values);

@@ -16,7 +16,7 @@ pub(super) fn documents(path: &Path, text: &str, field: &str, documents: &mut Ve
 }
 
 /// Calls `each` with every record's line and named fields, or with what is wrong with it. A field comes with the key
-/// that names it, and is a text; as a label numbers and truth values are taken as they are written.
+/// that names it, and is a text; as a label numbers, truth values and arrays are taken as they are written.
 pub(super) fn records(
     path: &Path,
     text: &str,
@@ -51,7 +51,8 @@ fn record(path: &Path, number: u64, line: &str, fields: &[(&str, &str)]) -> Resu
     };
     let read = |(key, field): &(&str, &str)| match record.get(*field) {
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) if *key == "label" => Ok(value.to_string()),
+        // Several labels are an array, which stays as it is written.
+        Some(value @ (Value::Number(_) | Value::Bool(_) | Value::Array(_))) if *key == "label" => Ok(value.to_string()),
         Some(other) => {
             let message = format!("field `{field}` is {}, not a string", kind(other));
             Err(error(message, format!("name a text field with `{key}`")))

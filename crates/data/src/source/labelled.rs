@@ -3,28 +3,64 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{csv, expand, jsonl, read_utf8, stratified::stratified};
+use super::stratified::{stratified, stratified_fold};
+use super::{csv, expand, jsonl, read_utf8};
 use crate::clean::{TextCleaner, clean_examples, drop_leaked};
-use crate::config::{CleanConfig, LabelledConfig, OnBadRow, SplitConfig};
+use crate::config::{
+    ClassWeights, ClassificationConfig, CleanConfig, LabelledConfig, OnBadRow, ProblemConfig, SplitConfig,
+};
 use crate::error::Error;
+use crate::permutation::keyed_hash;
 
-/// A text, or a pair of texts, and its label.
+/// A text, or a pair of texts, and its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The text.
     pub text: String,
     /// The second text, where pairs are classified.
     pub pair: Option<String>,
-    /// The label as it is written.
-    pub label: String,
+    /// The labels as they are written: one, or any number where a text may have several; of a regression the number.
+    pub labels: Vec<String>,
     /// Where it stands: the file, and the line from 1.
     pub place: (PathBuf, u64),
+}
+
+/// What an example's labels say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The id of its one label.
+    Class(u32),
+    /// The ids of its labels.
+    Labels(Vec<u32>),
+    /// Its number.
+    Value(f32),
+}
+
+impl Answer {
+    /// The id of its one label; 0 for another kind of answer.
+    pub(crate) fn class(&self) -> u32 {
+        if let Self::Class(id) = self { *id } else { 0 }
+    }
+
+    /// 1 at the labels that it has, 0 at the others of `labels`.
+    pub(crate) fn multi_hot(&self, labels: usize) -> Vec<f32> {
+        let has = |id: &u32| match self {
+            Self::Labels(ids) => ids.contains(id),
+            _ => false,
+        };
+        (0..labels as u32).map(|id| f32::from(has(&id))).collect()
+    }
+
+    /// Its number; 0 for another kind of answer.
+    pub(crate) fn value(&self) -> f32 {
+        if let Self::Value(value) = self { *value } else { 0.0 }
+    }
 }
 
 /// Labelled examples, divided, with their labels numbered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledSplits {
-    /// The labels of the training part, sorted; a label's place is its id.
+    /// The labels of the training part, sorted; a label's place is its id. Of a regression the column's name.
     pub labels: Vec<String>,
     /// What the model trains on, in the order of the files.
     pub train: Vec<Example>,
@@ -43,9 +79,10 @@ pub struct LabelledSplits {
 /// Reads, cleans and divides the examples. Cleaning comes first, so that texts that it makes equal stay together.
 ///
 /// # Errors
-/// As [`super::read`] and [`TextCleaner::new`]; a similarity that is none; fewer than two labels; a label of another part
-/// that training has none of.
+/// As [`super::read`] and [`TextCleaner::new`]; a similarity that is none; too few labels to tell apart; a label of
+/// another part that training has none of; a number that is none; more folds than a label has texts.
 pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -> Result<LabelledSplits, Error> {
+    let problem = config.problem;
     let cleaner = TextCleaner::new(clean)?;
     if let Some(threshold) = clean.drop_near_duplicates.filter(|threshold| !(*threshold > 0.0 && *threshold <= 1.0)) {
         let message = format!("{threshold} is no similarity above 0, up to 1");
@@ -56,7 +93,7 @@ pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        let examples = read_rows(config, files, clean.drop_empty, &mut notes)?;
+        let examples = read_rows(config, true, files, clean.drop_empty, &mut notes)?;
         let mut of_part = Vec::new();
         let examples = clean_examples(examples, &cleaner, clean, &mut of_part);
         notes.extend(of_part.into_iter().map(|note| format!("{part}: {note}")));
@@ -66,71 +103,146 @@ pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -
     let given_validation = read("validation_files", &config.validation_files)?;
     let given_test = read("test_files", &config.test_files)?;
     let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    };
     for example in all.iter().chain(&given_validation).chain(&given_test) {
-        for part in [Some(&example.text), example.pair.as_ref(), Some(&example.label)].into_iter().flatten() {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
+        add(&example.text);
+        example.pair.iter().for_each(|pair| add(pair));
+        example.labels.iter().for_each(|label| add(label));
     }
     let fractions = [
         if config.test_files.is_empty() { split.test } else { 0.0 },
-        if config.validation_files.is_empty() { split.validation } else { 0.0 },
+        if config.validation_files.is_empty() && split.folds.is_none() { split.validation } else { 0.0 },
     ];
-    let [mut test, mut validation, mut train] = stratified(all, fractions, split.seed);
+    let [mut test, mut validation, mut train] = stratified(all, problem, fractions, split.seed);
+    if let Some(folds) = split.folds {
+        (train, validation) = stratified_fold(train, problem, folds, split.fold, split.seed)?;
+    }
     validation.extend(given_validation);
     test.extend(given_test);
     if clean.check_leakage {
         drop_leaked(&mut train, [("validation", &validation), ("test", &test)], &mut notes);
     }
-    let labels: Vec<String> =
-        train.iter().map(|example| example.label.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    if labels.len() < 2 {
-        let found = labels.first().map_or("no label".to_string(), |label| format!("one label, `{label}`"));
-        return Err(Error::config(
-            "label",
-            format!("the training part has {found}"),
-            "a classifier tells two or more apart",
-        ));
+    let labels = labels_of(&train, config)?;
+    for example in train.iter().chain(&validation).chain(&test) {
+        answer(problem, &labels, example)?;
     }
-    for example in validation.iter().chain(&test) {
-        id_of(&labels, example)?;
+    if let Some(seed) = split.bootstrap {
+        let rows = train.len() as u64;
+        train = (0..rows).map(|draw| train[(keyed_hash(seed, draw) % rows) as usize].clone()).collect();
     }
     let hash = hasher.finalize().to_hex().to_string();
     Ok(LabelledSplits { labels, train, validation, test, notes, cleaner, hash })
 }
 
-/// The id of an example's label.
-///
-/// # Errors
-/// A label that is not among `labels`, by file and line.
-pub fn id_of(labels: &[String], example: &Example) -> Result<u32, Error> {
-    let unknown = |_| Error::Record {
-        path: example.place.0.clone(),
-        line: example.place.1,
-        message: format!("the label `{}` is unknown to the model", example.label),
-        hint: "labels are those of the training part".into(),
+/// The labels that a model trained on these examples tells apart.
+fn labels_of(train: &[Example], config: &LabelledConfig) -> Result<Vec<String>, Error> {
+    if config.problem == ProblemConfig::Regression {
+        return Ok(vec![config.label.clone()]);
+    }
+    let labels: BTreeSet<&String> = train.iter().flat_map(|example| &example.labels).collect();
+    let (least, hint) = match config.problem {
+        ProblemConfig::MultiLabel => (1, "name the column of labels with `label`"),
+        _ => (2, "a classifier tells two or more apart"),
     };
-    labels.binary_search(&example.label).map(|id| id as u32).map_err(unknown)
+    if labels.len() < least {
+        let found = labels.first().map_or("no label".to_string(), |label| format!("one label, `{label}`"));
+        return Err(Error::config("label", format!("the training part has {found}"), hint));
+    }
+    Ok(labels.into_iter().cloned().collect())
 }
 
-/// The examples of files, without dividing them; what was left out is added to `notes`.
+/// What an example's labels say where `labels` are numbered by their places.
+///
+/// # Errors
+/// A label that is not among them, or a number that is none, by file and line.
+pub fn answer(problem: ProblemConfig, labels: &[String], example: &Example) -> Result<Answer, Error> {
+    let wrong = |message: String, hint: &str| Error::Record {
+        path: example.place.0.clone(),
+        line: example.place.1,
+        message,
+        hint: hint.into(),
+    };
+    let id = |label: &String| {
+        let place = labels.iter().position(|known| known == label);
+        place.map(|place| place as u32).ok_or_else(|| {
+            wrong(format!("the label `{label}` is unknown to the model"), "labels are those of the training part")
+        })
+    };
+    let first = || example.labels.first().ok_or_else(|| wrong("the label is empty".into(), "fill it in"));
+    match problem {
+        ProblemConfig::SingleLabel => Ok(Answer::Class(id(first()?)?)),
+        ProblemConfig::MultiLabel => Ok(Answer::Labels(example.labels.iter().map(id).collect::<Result<_, _>>()?)),
+        ProblemConfig::Regression => {
+            let number = first()?;
+            let parsed = number.parse().ok().filter(|value: &f32| value.is_finite());
+            let message = || format!("`{number}` is not a number");
+            parsed.map(Answer::Value).ok_or_else(|| wrong(message(), "a regression learns finite numbers"))
+        }
+    }
+}
+
+/// How much an example of each label counts, by the label's id.
+///
+/// # Errors
+/// Weights for several labels or for numbers; a weight for a label that there is none of, or one that is not above 0.
+pub fn label_weights(
+    config: &ClassificationConfig,
+    problem: ProblemConfig,
+    splits: &LabelledSplits,
+) -> Result<Vec<f32>, Error> {
+    let key = "objective.classification.label_weights";
+    if config.class_weights == ClassWeights::None && config.label_weights.is_empty() {
+        return Ok(vec![1.0; splits.labels.len()]);
+    }
+    if problem != ProblemConfig::SingleLabel {
+        return Err(Error::config(key, "weights are for `data.labelled.problem` = \"single_label\"", "leave them out"));
+    }
+    if config.class_weights == ClassWeights::Balanced {
+        if !config.label_weights.is_empty() {
+            return Err(Error::config(key, "it stands beside `class_weights` = \"balanced\"", "leave one of them out"));
+        }
+        let count = |label: &String| splits.train.iter().filter(|example| example.labels[0] == *label).count();
+        let each = splits.train.len() as f32 / splits.labels.len() as f32;
+        return Ok(splits.labels.iter().map(|label| each / count(label).max(1) as f32).collect());
+    }
+    if let Some((label, weight)) = config.label_weights.iter().find(|(_, weight)| **weight <= 0.0 || weight.is_nan()) {
+        return Err(Error::config(key, format!("`{label}` has the weight {weight}"), "weights are above 0"));
+    }
+    if let Some(label) = config.label_weights.keys().find(|label| !splits.labels.contains(label)) {
+        let hint = format!("the labels are {}", super::quoted(splits.labels.iter().map(String::as_str)));
+        return Err(Error::config(key, format!("the training part has no label `{label}`"), hint));
+    }
+    Ok(splits.labels.iter().map(|label| config.label_weights.get(label).map_or(1.0, |weight| *weight as f32)).collect())
+}
+
+/// The examples of files, without dividing them, and without labels unless they are wanted; what was left out is added
+/// to `notes`.
 ///
 /// # Errors
 /// As [`super::read`].
-pub fn read_files(config: &LabelledConfig, files: &[String], notes: &mut Vec<String>) -> Result<Vec<Example>, Error> {
-    read_rows(config, files, false, notes)
+pub fn read_files(
+    config: &LabelledConfig,
+    with_labels: bool,
+    files: &[String],
+    notes: &mut Vec<String>,
+) -> Result<Vec<Example>, Error> {
+    read_rows(config, with_labels, files, false, notes)
 }
 
 /// As [`read_files`]; `empty_texts` are good rows where something later leaves them out.
 fn read_rows(
     config: &LabelledConfig,
+    with_labels: bool,
     files: &[String],
     empty_texts: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
     let mut examples = Vec::new();
     for path in expand(files)? {
-        examples.extend(read_file(&path, &read_utf8(&path)?, config, empty_texts, notes)?);
+        examples.extend(read_file(&path, &read_utf8(&path)?, config, with_labels, empty_texts, notes)?);
     }
     if examples.is_empty() && !files.is_empty() {
         return Err(Error::NoDocuments { files: files.len() });
@@ -142,20 +254,29 @@ pub(super) fn read_file(
     path: &Path,
     text: &str,
     config: &LabelledConfig,
+    with_labels: bool,
     empty_texts: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
-    let mut columns = vec![("text", config.text.as_str()), ("label", config.label.as_str())];
+    let several = config.problem == ProblemConfig::MultiLabel;
+    let mut columns = vec![("text", config.text.as_str())];
     columns.extend(config.text_pair.as_deref().map(|column| ("text_pair", column)));
+    columns.extend(with_labels.then_some(("label", config.label.as_str())));
     let mut examples = Vec::new();
     let mut skipped: Vec<String> = Vec::new();
     let each = |record: Result<(u64, Vec<String>), Error>| {
         let example = record.and_then(|(line, values)| {
             let mut values = values.into_iter();
-            let [text, label] = [(); 2].map(|()| values.next().unwrap_or_default());
-            let needed = [("text", &text, !empty_texts), ("label", &label, true)];
-            let empty = needed.into_iter().find(|(_, value, needed)| *needed && value.trim().is_empty());
-            if let Some((what, ..)) = empty {
+            let text = values.next().unwrap_or_default();
+            let pair = config.text_pair.as_ref().and_then(|_| values.next());
+            let label = values.next();
+            let is_empty = |value: &str| value.trim().is_empty();
+            let empty = match &label {
+                _ if !empty_texts && is_empty(&text) => Some("text"),
+                Some(label) if !several && is_empty(label) => Some("label"),
+                _ => None,
+            };
+            if let Some(what) = empty {
                 return Err(Error::Record {
                     path: path.into(),
                     line,
@@ -163,7 +284,11 @@ pub(super) fn read_file(
                     hint: "fill it in, remove the row, or set `on_bad_row` = \"skip\"".into(),
                 });
             }
-            Ok(Example { text, label: label.trim().to_owned(), pair: values.next(), place: (path.into(), line) })
+            let labels = match label {
+                Some(label) if several => separated(&label, &config.label_separator),
+                label => label.iter().map(|label| label.trim().to_owned()).collect(),
+            };
+            Ok(Example { text, labels, pair, place: (path.into(), line) })
         });
         match (example, config.on_bad_row) {
             (Ok(example), _) => examples.push(example),
@@ -187,6 +312,16 @@ pub(super) fn read_file(
     Ok(examples)
 }
 
+/// The labels of a text that may have several: a JSON array of strings, or what stands between separators. A label that
+/// stands twice counts once.
+fn separated(text: &str, separator: &str) -> Vec<String> {
+    let listed: Option<Vec<String>> =
+        text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten();
+    let labels = listed.unwrap_or_else(|| text.split(separator).map(str::to_owned).collect());
+    let labels: BTreeSet<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
+    labels.into_iter().filter(|label| !label.is_empty()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,9 +333,16 @@ mod tests {
             test_files: vec![],
             text: "text".into(),
             text_pair: None,
+            problem: ProblemConfig::SingleLabel,
             label: "label".into(),
+            label_separator: "|".into(),
+            truncation: Default::default(),
             on_bad_row: OnBadRow::Error,
         }
+    }
+
+    fn third(seed: u64) -> SplitConfig {
+        SplitConfig { validation: 0.2, test: 0.1, seed, ..SplitConfig::default() }
     }
 
     fn read_text(name: &str, contents: &str, change: impl Fn(&mut LabelledConfig)) -> Result<LabelledSplits, Error> {
@@ -209,7 +351,7 @@ mod tests {
         std::fs::write(&path, contents).unwrap();
         let mut config = config(vec![path.display().to_string()]);
         change(&mut config);
-        super::read(&config, &SplitConfig { validation: 0.2, test: 0.1, seed: 3 }, &CleanConfig::default())
+        super::read(&config, &third(3), &CleanConfig::default())
     }
 
     /// Two hundred rows, a tenth of them of the label `rare`, and some texts twice.
@@ -228,7 +370,7 @@ mod tests {
         assert_eq!(parts.iter().map(|part| part.len()).sum::<usize>(), 200);
         for (part, share) in parts.into_iter().zip([0.7, 0.2, 0.1]) {
             for (label, count) in [("rare", 20.0), ("a", 80.0)] {
-                let found = part.iter().filter(|example| example.label == label).count() as f64;
+                let found = part.iter().filter(|example| example.labels == [label]).count() as f64;
                 assert!((found - share * count).abs() <= 2.0, "{found} of {label} for {share}");
             }
         }
@@ -257,6 +399,80 @@ mod tests {
         assert!(splits.train.iter().any(|e| e.text == "one, two" && e.pair.as_deref() == Some("three")));
         let jsonl = "{\"text\": \"x\", \"label\": 3}\n\n{\"text\": \"y\", \"label\": true}\n{\"text\": \"z\", \"label\": \"s\"}\n";
         assert_eq!(read_text("a.jsonl", jsonl, |_| ()).unwrap().labels, ["3", "s", "true"]);
+    }
+
+    #[test]
+    fn several_labels_stand_between_separators_or_in_a_json_array() {
+        assert_eq!(separated(" b | a|b", "|"), ["a", "b"]);
+        assert_eq!(separated("[\"a|b\", \"c\"]", "|"), ["a|b", "c"]);
+        assert_eq!(separated("[a;b", ";"), ["[a", "b"]);
+        assert!(separated(" ", "|").is_empty());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.jsonl");
+        std::fs::write(&path, "{\"text\": \"x\", \"label\": [\"a\", \"b\"]}\n{\"text\": \"y\", \"label\": []}\n")
+            .unwrap();
+        let config = config(vec![path.display().to_string()]);
+        let split = SplitConfig { validation: 0.0, ..third(3) };
+        let read = |problem| {
+            let config = LabelledConfig { problem, ..config.clone() };
+            super::read(&config, &split, &CleanConfig::default())
+        };
+        let splits = read(ProblemConfig::MultiLabel).unwrap();
+        assert_eq!((splits.labels, splits.train.len()), (vec!["a".to_string(), "b".into()], 2));
+        let error = read(ProblemConfig::Regression).unwrap_err();
+        assert!(error.to_string().contains("a.jsonl:1: `[\"a\",\"b\"]` is not a number"), "{error}");
+    }
+
+    #[test]
+    fn labels_weigh_what_the_config_says() {
+        let splits = read_text("a.csv", &rows(), |_| ()).unwrap();
+        let of_problem = |text: &str, problem| {
+            label_weights(&toml::from_str(text).unwrap(), problem, &splits).map_err(|error| error.to_string())
+        };
+        let of = |text: &str| of_problem(text, ProblemConfig::SingleLabel);
+        assert_eq!(of("").unwrap(), [1.0; 3]);
+        assert_eq!(of("[label_weights]\nrare = 4").unwrap(), [1.0, 1.0, 4.0]);
+        let balanced = of("class_weights = 'balanced'").unwrap();
+        let counts = |label: &str| splits.train.iter().filter(|example| example.labels == [label]).count() as f32;
+        for (label, weight) in splits.labels.iter().zip(&balanced) {
+            assert!((weight * counts(label) - splits.train.len() as f32 / 3.0).abs() < 1e-3);
+        }
+        for (text, said) in [
+            ("[label_weights]\nother = 1", "no label `other`"),
+            ("[label_weights]\nrare = 0", "`rare` has the weight 0"),
+            ("class_weights = 'balanced'\n[label_weights]\nrare = 2", "stands beside"),
+        ] {
+            assert!(of(text).unwrap_err().contains(said), "{text}");
+        }
+        let error = of_problem("[label_weights]\nrare = 2", ProblemConfig::Regression).unwrap_err();
+        assert!(error.contains("single_label"), "{error}");
+    }
+
+    #[test]
+    fn a_bootstrap_draws_training_rows_with_replacement_and_leaves_the_other_parts_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.csv");
+        std::fs::write(&path, rows()).unwrap();
+        let config = config(vec![path.display().to_string()]);
+        let read = |split: SplitConfig| super::read(&config, &split, &CleanConfig::default()).unwrap();
+        let whole = read(third(3));
+        let drawn = |seed| read(SplitConfig { bootstrap: Some(seed), ..third(3) });
+        let first = drawn(1);
+        assert_eq!(
+            (first.train.len(), &first.validation, &first.test),
+            (whole.train.len(), &whole.validation, &whole.test)
+        );
+        let distinct: BTreeSet<u64> = first.train.iter().map(|example| example.place.1).collect();
+        // Of n draws from n rows 1 - 1/e are distinct.
+        let share = distinct.len() as f64 / whole.train.len() as f64;
+        assert!((0.55..0.72).contains(&share), "{share}");
+        assert_ne!(first.train, drawn(2).train);
+        assert_eq!(first.labels, whole.labels);
+        let folds: Vec<LabelledSplits> =
+            (0..4).map(|fold| read(SplitConfig { folds: Some(4), fold, ..third(3) })).collect();
+        assert!(folds.iter().all(|fold| fold.test == whole.test));
+        let validated: BTreeSet<u64> = folds.iter().flat_map(|fold| &fold.validation).map(|e| e.place.1).collect();
+        assert_eq!(validated.len(), whole.train.len() + whole.validation.len());
     }
 
     #[test]
@@ -292,7 +508,7 @@ mod tests {
         let rows = (0..100).map(|i| format!("{},{}\n", cased(i), ["a", "b"][i / 2 % 2])).collect::<String>();
         let mut config = config(vec![write("all.csv", rows + " ,a\n")]);
         config.test_files = vec![write("test.csv", "TEXT 3,b\nunseen,a\n".into())];
-        let split = SplitConfig { validation: 0.2, test: 0.0, seed: 3 };
+        let split = SplitConfig { test: 0.0, ..third(3) };
         let clean: CleanConfig = toml::from_str("lowercase = true\ntrim = true\ndrop_empty = true").unwrap();
         let splits = super::read(&config, &split, &clean).unwrap();
         assert_eq!([splits.train.len(), splits.validation.len(), splits.test.len()], [80, 20, 2]);

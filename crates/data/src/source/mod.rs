@@ -6,8 +6,6 @@ pub mod labelled;
 mod stratified;
 mod text;
 
-pub use stratified::{Fold, stratified_folds};
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +55,7 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
             SourceConfig::Jsonl(records) => jsonl::documents(path, &text, &records.field, &mut documents)?,
             SourceConfig::Csv(records) => csv::documents(path, &text, &records.field, &mut documents)?,
             SourceConfig::Labelled(labelled) => {
-                let examples = labelled::read_file(path, &text, labelled, false, &mut Vec::new())?;
+                let examples = labelled::read_file(path, &text, labelled, false, false, &mut Vec::new())?;
                 documents.extend(examples.into_iter().flat_map(|example| [Some(example.text), example.pair]).flatten());
             }
         }

@@ -3,13 +3,40 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::labelled::Example;
+use crate::config::ProblemConfig;
 use crate::error::Error;
 
 /// What stands for an example's texts in an order that only they and the seed decide.
 type TextKey = [u8; 32];
 
-/// Each example's key, and the distinct keys of each label, sorted. A text counts for the label that it has first.
-fn keys(examples: &[Example], seed: u64) -> (Vec<TextKey>, BTreeMap<String, Vec<TextKey>>) {
+/// What every part shall have its share of: the label; of several labels the rarest; of numbers their tenths, by rank.
+fn strata(examples: &[Example], problem: ProblemConfig) -> Vec<String> {
+    let first = |example: &Example| example.labels.first().cloned().unwrap_or_default();
+    match problem {
+        ProblemConfig::SingleLabel => examples.iter().map(first).collect(),
+        ProblemConfig::MultiLabel => {
+            let mut counts: HashMap<&String, usize> = HashMap::new();
+            examples
+                .iter()
+                .flat_map(|example| &example.labels)
+                .for_each(|label| *counts.entry(label).or_default() += 1);
+            let rarest = |example: &Example| example.labels.iter().min_by_key(|label| (counts[label], *label)).cloned();
+            examples.iter().map(|example| rarest(example).unwrap_or_default()).collect()
+        }
+        ProblemConfig::Regression => {
+            // What is no number is refused later, by file and line.
+            let value = |row: &usize| first(&examples[*row]).parse().unwrap_or(f64::NAN);
+            let mut order: Vec<usize> = (0..examples.len()).collect();
+            order.sort_by(|a, b| value(a).total_cmp(&value(b)));
+            let mut strata = vec![String::new(); examples.len()];
+            order.iter().enumerate().for_each(|(rank, row)| strata[*row] = (10 * rank / examples.len()).to_string());
+            strata
+        }
+    }
+}
+
+/// Each example's key, and the distinct keys of each stratum, sorted. A text counts for the stratum that it has first.
+fn keys(examples: &[Example], problem: ProblemConfig, seed: u64) -> (Vec<TextKey>, BTreeMap<String, Vec<TextKey>>) {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     let key_of = |example: &Example| -> TextKey {
@@ -23,9 +50,9 @@ fn keys(examples: &[Example], seed: u64) -> (Vec<TextKey>, BTreeMap<String, Vec<
     let keys: Vec<TextKey> = examples.iter().map(key_of).collect();
     let mut by_label: BTreeMap<String, Vec<TextKey>> = BTreeMap::new();
     let mut seen = HashSet::new();
-    for (example, key) in examples.iter().zip(&keys) {
+    for (stratum, key) in strata(examples, problem).into_iter().zip(&keys) {
         if seen.insert(*key) {
-            by_label.entry(example.label.clone()).or_default().push(*key);
+            by_label.entry(stratum).or_default().push(*key);
         }
     }
     by_label.values_mut().for_each(|texts| texts.sort_unstable());
@@ -35,8 +62,13 @@ fn keys(examples: &[Example], seed: u64) -> (Vec<TextKey>, BTreeMap<String, Vec<
 /// Divides examples into a part for each fraction and the rest, each with its share of every label.
 ///
 /// Which part an example falls into depends on the texts and the seed alone. Examples with the same text stay together.
-pub(super) fn stratified(examples: Vec<Example>, fractions: [f64; 2], seed: u64) -> [Vec<Example>; 3] {
-    let (keys, by_label) = keys(&examples, seed);
+pub(super) fn stratified(
+    examples: Vec<Example>,
+    problem: ProblemConfig,
+    fractions: [f64; 2],
+    seed: u64,
+) -> [Vec<Example>; 3] {
+    let (keys, by_label) = keys(&examples, problem, seed);
     let mut part_of: HashMap<TextKey, usize> = HashMap::new();
     // Shares are rounded so that they add up over the labels.
     let mut before = 0;
@@ -58,35 +90,40 @@ pub(super) fn stratified(examples: Vec<Example>, fractions: [f64; 2], seed: u64)
     parts
 }
 
-/// What one fold of a cross-validation trains on, and what it is validated with.
-pub type Fold = (Vec<Example>, Vec<Example>);
-
-/// Divides examples for a cross-validation: each is validated with in one of `folds` folds and trained on in the others.
+/// Divides examples for a cross-validation, in which each is validated with in one of `folds` folds and trained on in
+/// the others; what this fold trains on, and what it is validated with.
 ///
 /// Every fold has its share of every label, examples with the same text stay together, and which fold a text falls into
 /// depends on the texts and the seed alone. The order inside a part is that of `examples`.
 ///
 /// # Errors
-/// Fewer than two folds; a label with fewer distinct texts than folds.
-pub fn stratified_folds(examples: &[Example], folds: usize, seed: u64) -> Result<Vec<Fold>, Error> {
-    if folds < 2 {
-        return Err(Error::config("folds", format!("{folds} folds leave nothing to train on"), "5 or 10 are usual"));
+/// Fewer than two folds, or a fold that there is none of; a label with fewer distinct texts than folds.
+pub(super) fn stratified_fold(
+    examples: Vec<Example>,
+    problem: ProblemConfig,
+    folds: usize,
+    fold: usize,
+    seed: u64,
+) -> Result<(Vec<Example>, Vec<Example>), Error> {
+    if folds < 2 || fold >= folds {
+        let message = format!("there is no fold {fold} of {folds} that leaves something to train on");
+        return Err(Error::config("split.fold", message, "folds count from 0, and 5 or 10 of them are usual"));
     }
-    let (keys, by_label) = keys(examples, seed);
-    for (label, texts) in &by_label {
-        if texts.len() < folds {
-            let message = format!("the label `{label}` has {} distinct texts for {folds} folds", texts.len());
-            return Err(Error::config("folds", message, format!("use at most {} folds, or add texts", texts.len())));
-        }
+    let (keys, by_label) = keys(&examples, problem, seed);
+    if problem == ProblemConfig::SingleLabel
+        && let Some((label, texts)) = by_label.iter().find(|(_, texts)| texts.len() < folds)
+    {
+        let message = format!("the label `{label}` has {} distinct texts for {folds} folds", texts.len());
+        let hint = format!("use at most {} folds, or add texts", texts.len());
+        return Err(Error::config("split.folds", message, hint));
     }
     // Dealing goes on from one label to the next, so that the folds differ by one text at most.
     let dealt = by_label.values().flatten().enumerate();
     let fold_of: HashMap<TextKey, usize> = dealt.map(|(index, text)| (*text, index % folds)).collect();
-    let part = |fold: usize, validates: bool| {
-        let of_part = examples.iter().zip(&keys).filter(|(_, key)| (fold_of[*key] == fold) == validates);
-        of_part.map(|(example, _)| example.clone()).collect()
-    };
-    Ok((0..folds).map(|fold| (part(fold, false), part(fold, true))).collect())
+    let (validation, train): (Vec<_>, Vec<_>) =
+        examples.into_iter().zip(&keys).partition(|(_, key)| fold_of[*key] == fold);
+    let examples = |part: Vec<(Example, &TextKey)>| part.into_iter().map(|(example, _)| example).collect();
+    Ok((examples(train), examples(validation)))
 }
 
 #[cfg(test)]
@@ -94,7 +131,12 @@ mod tests {
     use super::*;
 
     fn example(text: String, label: &str) -> Example {
-        Example { text, pair: None, label: label.into(), place: ("f".into(), 1) }
+        Example { text, pair: None, labels: vec![label.into()], place: ("f".into(), 1) }
+    }
+
+    fn folds(examples: &[Example], folds: usize, seed: u64) -> Vec<(Vec<Example>, Vec<Example>)> {
+        let fold = |fold| stratified_fold(examples.to_vec(), ProblemConfig::SingleLabel, folds, fold, seed).unwrap();
+        (0..folds).map(fold).collect()
     }
 
     #[test]
@@ -102,9 +144,9 @@ mod tests {
         let label = |i: usize| if i.is_multiple_of(7) { "rare" } else { ["a", "b"][i % 2] };
         let mut examples: Vec<Example> = (0..100).map(|i| example(format!("text {i}"), label(i))).collect();
         examples.extend(examples[..9].to_vec());
-        let folds = stratified_folds(&examples, 5, 3).unwrap();
+        let of_seed = folds(&examples, 5, 3);
         let mut validated = 0;
-        for (train, validation) in &folds {
+        for (train, validation) in &of_seed {
             assert_eq!(train.len() + validation.len(), examples.len());
             validated += validation.len();
             let trained: HashSet<&String> = train.iter().map(|example| &example.text).collect();
@@ -112,23 +154,41 @@ mod tests {
             let texts: HashSet<&String> = validation.iter().map(|example| &example.text).collect();
             assert_eq!(texts.len(), 20);
             for (label, share) in [("rare", 3), ("a", 8), ("b", 8)] {
-                let of_label = validation.iter().filter(|example| example.label == label);
+                let of_label = validation.iter().filter(|example| example.labels == [label]);
                 let count = of_label.map(|example| &example.text).collect::<HashSet<_>>().len();
                 assert!(count.abs_diff(share) <= 1, "{count} of {label}");
             }
         }
         assert_eq!(validated, examples.len());
-        assert_eq!(folds, stratified_folds(&examples, 5, 3).unwrap());
-        assert_ne!(folds, stratified_folds(&examples, 5, 4).unwrap());
+        assert_eq!(of_seed, folds(&examples, 5, 3));
+        assert_ne!(of_seed, folds(&examples, 5, 4));
     }
 
     #[test]
     fn a_label_with_fewer_distinct_texts_than_folds_is_named_with_their_number() {
         let mut examples: Vec<Example> = (0..9).map(|i| example(format!("text {i}"), "often")).collect();
         examples.extend([0, 0, 1].map(|i| example(format!("few {i}"), "seldom")));
-        let error = stratified_folds(&examples, 3, 0).unwrap_err().to_string();
+        let fold = |folds, fold| stratified_fold(examples.clone(), ProblemConfig::SingleLabel, folds, fold, 0);
+        let error = fold(3, 0).unwrap_err().to_string();
         assert!(error.contains("`seldom` has 2 distinct texts for 3 folds"), "{error}");
-        assert!(stratified_folds(&examples, 2, 0).is_ok());
-        assert!(stratified_folds(&examples, 1, 0).is_err());
+        assert!(fold(2, 1).is_ok());
+        assert!(fold(2, 2).is_err() && fold(1, 0).is_err());
+    }
+
+    #[test]
+    fn numbers_and_several_labels_have_their_share_in_every_part() {
+        let number = |i: usize| example(format!("text {i}"), &i.to_string());
+        let numbers: Vec<Example> = (0..200).map(number).collect();
+        let [test, ..] = stratified(numbers, ProblemConfig::Regression, [0.1, 0.1], 5);
+        assert_eq!(test.len(), 20);
+        let high = test.iter().filter(|e| e.labels[0].parse::<usize>().unwrap() >= 100).count();
+        assert_eq!(high, 10);
+        let several = |i: usize| {
+            let rare = i.is_multiple_of(10).then_some("rare");
+            Example { labels: ["usual"].into_iter().chain(rare).map(String::from).collect(), ..number(i) }
+        };
+        let several: Vec<Example> = (0..200).map(several).collect();
+        let [test, ..] = stratified(several, ProblemConfig::MultiLabel, [0.2, 0.1], 5);
+        assert_eq!((test.len(), test.iter().filter(|e| e.labels.len() == 2).count()), (40, 4));
     }
 }

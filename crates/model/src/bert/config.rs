@@ -64,22 +64,31 @@ pub enum BertHead {
 }
 
 /// What kind of answer a sequence classifier gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Problem {
     /// Exactly one label.
     SingleLabel,
     /// Any number of labels.
-    MultiLabel,
+    MultiLabel {
+        /// The probability from which a label counts as given.
+        threshold: f64,
+    },
     /// Numbers.
     Regression,
 }
 
 impl Problem {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::SingleLabel, "single_label_classification"),
-        (Self::MultiLabel, "multi_label_classification"),
-        (Self::Regression, "regression"),
-    ];
+    /// The threshold of a `config.json` that names none.
+    const THRESHOLD: f64 = 0.5;
+
+    /// HuggingFace's `problem_type`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::SingleLabel => "single_label_classification",
+            Self::MultiLabel { .. } => "multi_label_classification",
+            Self::Regression => "regression",
+        }
+    }
 }
 
 impl BertHead {
@@ -100,6 +109,14 @@ impl BertHead {
         match self {
             Self::SequenceClassification { labels, .. } | Self::TokenClassification { labels } => labels,
             _ => &[],
+        }
+    }
+
+    /// The probability from which a label counts as given, where a text may have several.
+    pub fn threshold(&self) -> f32 {
+        match self {
+            Self::SequenceClassification { problem: Problem::MultiLabel { threshold }, .. } => *threshold as f32,
+            _ => Problem::THRESHOLD as f32,
         }
     }
 
@@ -130,8 +147,9 @@ impl BertHead {
                     None if labels.len() == 1 => Problem::Regression,
                     None => Problem::SingleLabel,
                     Some(name) => {
-                        let known = Problem::ALL.into_iter().find(|(_, known)| *known == name);
-                        known.map(|(problem, _)| problem).ok_or_else(|| {
+                        let threshold = config["threshold"].as_f64().unwrap_or(Problem::THRESHOLD);
+                        let known = [Problem::SingleLabel, Problem::MultiLabel { threshold }, Problem::Regression];
+                        known.into_iter().find(|problem| problem.name() == name).ok_or_else(|| {
                             ConfigError(format!("config.json: `problem_type` \"{name}\" is none that BERT knows"))
                         })?
                     }
@@ -329,8 +347,10 @@ impl BertConfig {
             config["label2id"] = by_name.into();
         }
         if let BertHead::SequenceClassification { problem, .. } = &self.head {
-            let name = Problem::ALL.into_iter().find(|(known, _)| known == problem).map(|(_, name)| name);
-            config["problem_type"] = json!(name);
+            config["problem_type"] = json!(problem.name());
+            if let Problem::MultiLabel { threshold } = problem {
+                config["threshold"] = json!(threshold);
+            }
         }
         config
     }
@@ -398,7 +418,7 @@ mod tests {
 
     fn classifier() -> BertConfig {
         let labels = ["refund", "发票", "other"].map(String::from).to_vec();
-        let head = BertHead::SequenceClassification { labels, problem: Problem::MultiLabel };
+        let head = BertHead::SequenceClassification { labels, problem: Problem::MultiLabel { threshold: 0.3 } };
         BertConfig { classifier_dropout: 0.3, head, ..BertConfig::default() }
     }
 

@@ -1,7 +1,7 @@
 //! How HuggingFace names and stores BERT's parameters.
 
 use super::Bert;
-use crate::weights::{Family, Flat, Found, HostTensor, Tensors};
+use crate::weights::{Family, Flat, Found, HostTensor, Place, Tensors};
 use burn::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -117,6 +117,14 @@ impl Family for Bert {
     /// All but embeddings and layers: masked-LM files have no pooler.
     fn is_head(name: &str) -> bool {
         !name.starts_with("bert.") || name.starts_with("bert.pooler.")
+    }
+
+    fn place(name: &str) -> Place {
+        match Place::of_layer(name, "bert.encoder.layer.") {
+            Some(layer) => layer,
+            None if name.starts_with("bert.embeddings.") => Place::Embeddings,
+            None => Place::Head,
+        }
     }
 }
 

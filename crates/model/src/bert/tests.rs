@@ -24,7 +24,7 @@ fn logits(model: &Bert, rows: &[i32], pass: &Pass) -> Vec<f32> {
     let tokens = grid(rows.iter().flat_map(|row| (0..6).map(move |i| (row * 6 + i) % 20)).collect(), rows.len());
     let positions = grid(rows.iter().flat_map(|_| 0..6).collect(), rows.len());
     let hidden = model.hidden(Input { tokens, positions, token_types: None }, pass);
-    weights::to_host(model.class_logits(hidden, pass).reshape([-1]))
+    weights::to_host(model.class_logits(hidden, None, pass).reshape([-1]))
 }
 
 fn training(first_row: u64) -> Pass {

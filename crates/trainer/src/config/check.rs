@@ -60,6 +60,17 @@ impl Walker<'_> {
             (Shape::Variants(variants), Value::Table(entries)) => {
                 return self.variants(path, entries, node.origin, shape, variants);
             }
+            (Shape::Map(values), Value::Table(entries)) => {
+                let of_entry = |entry: &Entry| {
+                    let field = Field { name: entry.key.clone(), shape: (**values).clone(), ..field.clone() };
+                    (entry.key.clone(), self.value(&join(path, &entry.key), &entry.node, &field))
+                };
+                return toml::Value::Table(entries.iter().map(of_entry).collect());
+            }
+            (Shape::Either(shapes), value) if shape.admits(value) => {
+                let fitting = shapes.iter().find(|shape| shape.admits(value)).cloned().unwrap_or(Shape::Any);
+                return self.value(path, node, &Field { shape: fitting, ..field.clone() });
+            }
             (Shape::List { items, min }, Value::Array(nodes)) => {
                 if count(nodes.len()) < *min {
                     let message = format!("`{path}` is empty");

@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use data::config::CleanConfig;
+use data::config::{AugmentConfig, CleanConfig};
 use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 use model::ModelConfig;
 use schemars::JsonSchema;
@@ -52,6 +52,9 @@ pub struct RunConfig {
     /// `predict` and `eval` apply it too.
     #[serde(default)]
     pub clean: CleanConfig,
+    /// Random changes to the words of labelled training rows, others in every epoch. Chinese words are found with jieba.
+    #[serde(default)]
+    pub augment: AugmentConfig,
     /// How text becomes tokens. May be left out where `model.init_from` is given, whose tokenizer is then used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerConfig>,

@@ -2,6 +2,7 @@
 //!
 //! The schema that `schemars` derives is the one source; this reads back the part of JSON Schema that it writes.
 
+use super::document::Value;
 use serde_json::Value as Json;
 
 /// What a value may be.
@@ -11,6 +12,10 @@ pub(super) enum Shape {
     Table(Vec<Field>),
     /// A table with exactly one of these keys.
     Variants(Vec<Field>),
+    /// A table with any keys, each with a value of this shape.
+    Map(Box<Shape>),
+    /// A value of one of these shapes, which differ in kind.
+    Either(Vec<Shape>),
     /// An array with at least `min` items.
     List { items: Box<Shape>, min: u64 },
     /// A string of at least `min` characters.
@@ -82,10 +87,25 @@ impl Shape {
         matches!(self, Self::Table(_) | Self::Variants(_))
     }
 
+    /// Whether a value of this kind may be right, whatever stands in it.
+    pub fn admits(&self, value: &Value) -> bool {
+        match self {
+            Self::Table(_) | Self::Variants(_) | Self::Map(_) => matches!(value, Value::Table(_)),
+            Self::Either(shapes) => shapes.iter().any(|shape| shape.admits(value)),
+            Self::List { .. } => matches!(value, Value::Array(_)),
+            Self::Text { .. } | Self::Choice(_) => matches!(value, Value::String(_)),
+            Self::Truth => matches!(value, Value::Boolean(_)),
+            Self::Integer { .. } => matches!(value, Value::Integer(_)),
+            Self::Number(_) => matches!(value, Value::Integer(_) | Value::Float(_)),
+            Self::Any => true,
+        }
+    }
+
     /// What is expected, for "expected ..., found ...".
     pub fn described(&self) -> String {
         match self {
-            Self::Table(_) | Self::Variants(_) => "a table".to_owned(),
+            Self::Table(_) | Self::Variants(_) | Self::Map(_) => "a table".to_owned(),
+            Self::Either(shapes) => alternatives(shapes.iter().map(Shape::described).collect()),
             Self::List { items, .. } => match **items {
                 Self::Text { .. } => "an array of strings".to_owned(),
                 _ => "an array".to_owned(),
@@ -113,6 +133,8 @@ impl Shape {
                 let table = first.map(|field| (field.name.clone(), field.shape.placeholder()));
                 toml::Value::Table(table.into_iter().collect())
             }
+            Self::Map(_) => toml::Value::Table(toml::Table::new()),
+            Self::Either(shapes) => shapes.first().map_or(toml::Value::String(String::new()), Shape::placeholder),
             Self::List { items, min } => toml::Value::Array((0..*min).map(|_| items.placeholder()).collect()),
             Self::Text { min } => toml::Value::String((0..*min).map(|_| 'x').collect()),
             Self::Any => toml::Value::String(String::new()),
@@ -173,6 +195,9 @@ fn shape(schema: &Json, root: &Json, depth: usize) -> Shape {
         }
     }
     match type_of(schema) {
+        Some("object") if schema["additionalProperties"].is_object() => {
+            Shape::Map(Box::new(inner(&schema["additionalProperties"])))
+        }
         Some("object") => Shape::Table(fields_of(schema, &inner)),
         Some("array") => {
             Shape::List { items: Box::new(inner(&schema["items"])), min: schema["minItems"].as_u64().unwrap_or(0) }
@@ -237,6 +262,12 @@ fn union_of(branches: &[Json], inner: &dyn Fn(&Json) -> Shape) -> Shape {
     if let [only] = present[..] {
         return inner(only);
     }
+    // An untagged enum: values of different kinds.
+    if present.iter().any(|branch| {
+        type_of(branch) != Some("object") && branch.get("const").is_none() && branch.get("enum").is_none()
+    }) {
+        return Shape::Either(present.into_iter().map(inner).collect());
+    }
     let mut names = Vec::new();
     let mut variants = Vec::new();
     for branch in present {
@@ -289,6 +320,19 @@ mod tests {
         assert!(shape.fields()[1].required);
         assert!(limits.allow(1.0) && !limits.allow(0.0) && !limits.allow(f64::NAN));
         assert_eq!(limits.described(), "more than 0 and at most 1");
+    }
+
+    #[test]
+    fn any_keys_and_values_of_several_kinds_are_read() {
+        let weights = Shape::from_schema(&json!({"type": "object", "additionalProperties": {"type": "number"}}));
+        assert_eq!(weights, Shape::Map(Box::new(Shape::Number(Limits::default()))));
+        let file = Shape::from_schema(&json!({"anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+        ]}));
+        assert_eq!(file.described(), "a string or a table");
+        assert!(file.admits(&Value::String("a".into())) && file.admits(&Value::Table(Vec::new())));
+        assert!(!file.admits(&Value::Boolean(true)));
     }
 
     #[test]

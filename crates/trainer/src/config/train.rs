@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use model::weights::Freeze;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,17 @@ pub struct TrainConfig {
     /// third more work for much less memory, with the same gradients.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// So many layers are not trained, from the lowest, nor the embeddings below them: for fine-tuning a pre-trained model.
+    #[serde(default)]
+    pub freeze_layers: usize,
+    /// Whether the embeddings are not trained, even where every layer is.
+    #[serde(default)]
+    pub freeze_embeddings: bool,
+    /// What the learning rate is multiplied by from each layer to the one below it, from the head down to the embeddings;
+    /// 1 trains all alike, 0.9 is usual for fine-tuning.
+    #[serde(default = "default_layer_lr_decay")]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
+    pub layer_lr_decay: f64,
     /// Rows of `max_seq_len` tokens that go through the model together.
     #[serde(default = "default_micro_batch_size")]
     #[schemars(range(min = 1))]
@@ -119,6 +131,10 @@ fn default_device() -> String {
     "auto".to_owned()
 }
 
+fn default_layer_lr_decay() -> f64 {
+    1.0
+}
+
 fn default_micro_batch_size() -> usize {
     12
 }
@@ -151,7 +167,7 @@ fn default_log_every() -> u64 {
     10
 }
 
-fn default_sample_tokens() -> usize {
+pub(super) fn default_sample_tokens() -> usize {
     120
 }
 
@@ -170,6 +186,11 @@ pub enum StopAt {
 }
 
 impl TrainConfig {
+    /// What is not trained.
+    pub fn frozen(&self) -> Freeze {
+        Freeze { only_embeddings: self.freeze_embeddings, layers: self.freeze_layers }
+    }
+
     /// When the run ends; `None` unless exactly one of `max_steps`, `num_epochs` and `max_tokens` is given, which
     /// every config that `RunConfig::load` returns does.
     pub fn stop_at(&self) -> Option<StopAt> {

@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use data::config::CleanConfig;
-use data::{SourceConfig, SplitConfig, TextCleaner, TokenizerConfig};
+use data::config::{AugmentConfig, ClassificationConfig, CleanConfig, ProblemConfig};
+use data::{Augmenter, ObjectiveConfig, SourceConfig, TextCleaner, TokenizerConfig};
 use model::{BertSettings, GptSettings, ModelConfig};
 
 use super::RunConfig;
 use super::error::Subject;
 use super::schedule::ScheduleConfig;
 use super::suggest::nearest;
+use super::train::default_sample_tokens;
 use super::train::{STOP_KEYS, TrainConfig};
 use crate::metrics::higher_is_better;
 
@@ -28,13 +29,15 @@ pub(super) struct Problem {
 pub(super) fn validate(config: &RunConfig) -> Vec<Problem> {
     let mut problems = Problems(Vec::new());
     problems.data(&config.data);
-    problems.split(&config.split, &config.train);
+    problems.split(config);
     problems.tokenizer(config.tokenizer.as_ref(), &config.model);
     problems.model(&config.model);
     problems.stop(&config.train);
     problems.train(&config.train);
     problems.best(&config.train);
-    problems.clean(config);
+    problems.texts(config);
+    problems.samples(config);
+    problems.objective(config);
     problems.schedule(config);
     problems.0
 }
@@ -79,7 +82,8 @@ impl Problems {
         }
     }
 
-    fn split(&mut self, split: &SplitConfig, train: &TrainConfig) {
+    fn split(&mut self, config: &RunConfig) {
+        let (split, train) = (&config.split, &config.train);
         let (validation, test) = (split.validation, split.test);
         if validation + test >= 1.0 {
             self.add(
@@ -88,7 +92,11 @@ impl Problems {
                 "together they must be less than 1",
             );
         }
-        if validation == 0.0 && train.eval_every > 0 {
+        let given = match &config.data {
+            SourceConfig::Labelled(labelled) => !labelled.validation_files.is_empty() || split.folds.is_some(),
+            _ => false,
+        };
+        if validation == 0.0 && !given && train.eval_every > 0 {
             self.add(
                 ["split.validation", "train.eval_every"],
                 format!(
@@ -97,6 +105,23 @@ impl Problems {
                 ),
                 "set `train.eval_every = 0`, or give `split.validation` a part of the text",
             );
+        }
+        match split.folds {
+            None if split.fold > 0 => {
+                self.add(["split.fold"], "`split.fold` has no effect without `split.folds`", "set `split.folds` = 5");
+            }
+            Some(folds) if split.fold >= folds => {
+                let message = format!("`split.fold` is {}, but folds count from 0 to {}", split.fold, folds - 1);
+                self.add(["split.fold"], message, "");
+            }
+            _ => {}
+        }
+        let labelled = matches!(config.data, SourceConfig::Labelled(_));
+        for (key, set) in [("folds", split.folds.is_some()), ("bootstrap", split.bootstrap.is_some())] {
+            if set && !labelled {
+                let message = format!("`split.{key}` has no effect without [data.labelled]");
+                self.add([format!("split.{key}")], message, "leave it out");
+            }
         }
     }
 
@@ -209,12 +234,50 @@ impl Problems {
         }
     }
 
-    fn clean(&mut self, config: &RunConfig) {
+    /// What changes labelled texts.
+    fn texts(&mut self, config: &RunConfig) {
         if let Err(error) = TextCleaner::new(&config.clean) {
             self.add(["clean"], error.to_string(), "");
         }
-        if config.clean != CleanConfig::default() && !matches!(config.data, SourceConfig::Labelled(_)) {
+        if let Err(error) = Augmenter::new(&config.augment, config.train.seed) {
+            self.add(["augment"], error.to_string(), "");
+        }
+        let labelled = matches!(config.data, SourceConfig::Labelled(_));
+        let classifies = labelled && !matches!(config.objective, Some(ObjectiveConfig::MaskedLm(_)));
+        if config.clean != CleanConfig::default() && !labelled {
             self.add(["clean"], "[clean] has no effect without [data.labelled]", "leave it out");
+        }
+        if config.augment != AugmentConfig::default() && !classifies {
+            self.add(["augment"], "[augment] has no effect without a classifier's [data.labelled]", "leave it out");
+        }
+    }
+
+    fn samples(&mut self, config: &RunConfig) {
+        let train = &config.train;
+        for (key, set) in [
+            ("sample_prompt", train.sample_prompt.is_some()),
+            ("sample_tokens", train.sample_tokens != default_sample_tokens()),
+        ] {
+            if set && config.model.bert.is_some() {
+                let message = format!("`train.{key}` has no effect on a BERT, which generates no text");
+                self.add([format!("train.{key}")], message, "leave it out");
+            }
+        }
+    }
+
+    fn objective(&mut self, config: &RunConfig) {
+        let SourceConfig::Labelled(labelled) = &config.data else { return };
+        let Some(ObjectiveConfig::Classification(classification)) = &config.objective else { return };
+        let default = ClassificationConfig::default();
+        let key = |key: &str| format!("objective.classification.{key}");
+        if labelled.problem != ProblemConfig::MultiLabel && classification.threshold != default.threshold {
+            let message = "`objective.classification.threshold` needs `data.labelled.problem` = \"multi_label\"";
+            self.add([key("threshold")], message, "leave it out");
+        }
+        let weighs = classification.class_weights != default.class_weights || !classification.label_weights.is_empty();
+        if labelled.problem != ProblemConfig::SingleLabel && weighs {
+            let message = "weights of labels need `data.labelled.problem` = \"single_label\"";
+            self.add([key("class_weights"), key("label_weights")], message, "leave them out");
         }
     }
 

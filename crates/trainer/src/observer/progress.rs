@@ -109,12 +109,13 @@ impl Progress {
         let (norm, speed) = (norm(report.grad_norm), short_count(report.tokens_per_second));
         let left = self.time_left(report).map(|left| format!("  {} left", clock(left))).unwrap_or_default();
         let paint = self.paint;
+        let terms: String = report.terms.iter().map(|(name, value)| format!("  {name} {}", loss(*value))).collect();
         if let Output::Bar(bar) = &self.output {
             let label = |text: &str| paint.dim(text);
             bar.set_position(report.step);
             bar.set_prefix(left);
             bar.set_message(format!(
-                "     {} {}  {} {smooth}  {} {lr}  {} {norm}  {speed} {}",
+                "     {} {}{terms}  {} {smooth}  {} {lr}  {} {norm}  {speed} {}",
                 label("loss"),
                 paint.bold(&now),
                 label("smooth"),
@@ -128,7 +129,7 @@ impl Progress {
         let width = total.to_string().len();
         let step = report.step;
         self.print(&[format!(
-            "step {step:>width$}/{total}  loss {now}  (smooth {smooth})  lr {lr}  norm {norm}  {speed} tok/s  {elapsed} elapsed{left}"
+            "step {step:>width$}/{total}  loss {now}{terms}  (smooth {smooth})  lr {lr}  norm {norm}  {speed} tok/s  {elapsed} elapsed{left}"
         )])
     }
 
@@ -339,6 +340,7 @@ mod tests {
             step,
             epoch: 0.1,
             loss,
+            terms: Default::default(),
             learning_rate: 1e-3,
             grad_norm: 0.534,
             tokens: step * 768,

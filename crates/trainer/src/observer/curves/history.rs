@@ -106,6 +106,7 @@ mod tests {
             step,
             epoch: 0.5,
             loss,
+            terms: Default::default(),
             learning_rate: 1e-3,
             grad_norm: 0.5,
             tokens: step * 768,
