@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from .grammar import pick
 
-GREETINGS = ["hi, ", "hello, ", "hey, ", "good morning, ", "hi! ", "hello! ", "good evening, ", "hi there, ", "dear Pinewick team, "]
+GREETINGS = [
+    "hi, ", "hello, ", "hey, ", "good morning, ", "hi! ", "hello! ", "good evening, ", "hi there, ", "dear Pinewick team, ",
+]  # fmt: skip
 THANKS = ["thank you!", "thanks!", "thanks in advance!", "thank you in advance."]
 ANGER = [
     "this is ridiculous. ", "I am really annoyed. ", "I am very angry. ", "this is not ok. ", "seriously? ", "unbelievable. ",
@@ -21,11 +23,14 @@ CHAT = {
     "payment": ["I have never ordered from you before. ", "I could not find it on your site. ", "I am about to order. "],
     "service": ["I could not find it on your site. ", "I looked everywhere. "],
 }  # fmt: skip
-JOINTS = ["ok. ", "thanks. ", "one more question: ", "another question: ", "ok, thanks. ", "good. ", "one more thing: ", "great. ", "", ""]
+JOINTS = [
+    "ok. ", "thanks. ", "one more question: ", "another question: ", "ok, thanks. ", "good. ", "one more thing: ", "great. ", "", "",
+]  # fmt: skip
 SAD_JOINTS = ["ok. ", "too bad. ", "I see. ", "all right. ", "hmm, ok. ", "pity. ", "", ""]
 MISSPELT = {
     "receive": "recieve", "address": "adress", "return": "retrun", "delivery": "delivary", "please": "pls", "you": "u",
-    "what is": "whats", "do not": "dont", "can't": "cant", "don't": "dont", "received": "recieved", "are": "r", "password": "pasword",
+    "what is": "whats", "do not": "dont", "can't": "cant", "don't": "dont", "received": "recieved", "are": "r",
+    "password": "pasword",
     "jacket": "jaket", "tomorrow": "tomorow", "because": "becuase", "waterproof": "water proof", "available": "availible",
     "voucher": "vocher", "payment": "paymnet", "the": "teh", "blanket": "blankett", "refund": "refound", "exchange": "exchage",
     "it is": "its", "I am": "im", "and": "&", "discount": "discout", "parcel": "parcle", "how": "hwo",
@@ -47,13 +52,13 @@ class Customer:
         careless = rng.random() < (0.6 if lower else 0.12)
         return cls(mood, lower, careless, pick(rng, [0, 0, 0, 0.15, 0.3] if lower else [0, 0, 0, 0, 0.12]))
 
-    def opens(self, rng, text, intent):
+    def opens(self, rng, text, intent, greeted):
         """The first question, with what this customer says around it. True if it greets, True if it is angry."""
         if "angry" in intent.marks and rng.random() < 0.4:
             return pick(rng, ANGER) + text, False, True
         if intent.topic == "small_talk":
             return text, False, False
-        greets = rng.random() < {"polite": 0.75, "chatty": 0.45, "curt": 0.0, "plain": 0.2}[self.mood]
+        greets = not greeted and rng.random() < {"polite": 0.75, "chatty": 0.45, "curt": 0.0, "plain": 0.2}[self.mood]
         asks = text.endswith("?")
         if self.mood == "chatty" and asks and "." not in text:
             started = rng.random()
@@ -61,7 +66,7 @@ class Customer:
                 text = pick(rng, CHAT[intent.topic]) + text
             elif len(text.split()) > 4:
                 text = pick(rng, STARTS) + text
-        if self.mood == "polite" and rng.random() < 0.4:
+        if self.mood == "polite" and "angry" not in intent.marks and rng.random() < 0.4:
             if asks and rng.random() < 0.4 and "please" not in text:
                 text = text[:-1] + ", please?"
             elif text[-1].isalnum():
@@ -72,7 +77,8 @@ class Customer:
 
     def goes_on(self, rng, text, sad):
         """A new question later in the conversation."""
-        return pick(rng, SAD_JOINTS if sad else JOINTS) + text
+        joints = SAD_JOINTS if sad else JOINTS
+        return pick(rng, joints if text.endswith("?") else [joint for joint in joints if not joint.endswith(": ")]) + text
 
     def writes(self, rng, text):
         """The text as this customer types it."""

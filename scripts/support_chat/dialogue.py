@@ -13,7 +13,8 @@ SAME, SLOT, OTHER = 8, 4, 2  # how often the same question about something else 
 GREETED = ["Hello! ", "Hello! ", "Hi! ", ""]
 APOLOGY = re.compile(r"(I am sorry|Sorry)")
 BAD_NEWS = re.compile(
-    r"(we|We|I|You|you) (do not|cannot|only|have no|am sorry, (it|there))|(can|could)not be|too late|sold out|closed|not possible|for adults|only come"
+    r"([Ww]e|I) (cannot|only|have no|do not (have|know|deliver|sell|accept|match))|cannot be|too late|closed|only possible"
+    r"|sold out at the moment\. We|is sold out\. (It|They)|there is no|is not (free|waterproof)|for adults|at the weekend|gift cards go from"
 )
 
 
@@ -89,7 +90,8 @@ class Writer:
             self.ask(intent, text=text, candidates=candidates)
             return True
         intent = pick(self.rng, self.starts)
-        if intent.name in self.done or self.turns() + len(intent.turns) > MOST_TURNS or intent.topic == "small_talk" and "asks" in intent.marks:
+        too_long = self.turns() + len(intent.turns) > MOST_TURNS
+        if intent.name in self.done or too_long or intent.topic == "small_talk" and "asks" in intent.marks:
             return True  # draws again
         self.ask(intent, first=waits, joined=not waits)
         return True
@@ -118,7 +120,8 @@ class Writer:
                 options += [(text, self.others(intent.kind, text)) for text in bridged]
             options = [(text, values) for text, values in options if values]
             if options:
-                found.append((intent, SAME if intent is self.last else SLOT if intent.turns[0].kind != "none" else OTHER, options))
+                weight = SAME if intent is self.last else SLOT if intent.kind != "none" else OTHER
+                found.append((intent, weight, options))
         return found
 
     def others(self, kind, text):
@@ -141,16 +144,17 @@ class Writer:
             if number == 0 or turn.kind != "none":
                 candidates = candidates if number == 0 and candidates else shop.KINDS[turn.kind]
                 self.values = self.rarest(intent.name, turn.kind, candidates)
-            values = {**before, **self.values, "user": {**before.get("user", {}), **self.values.get("user", {})}}
+            # what was said before counts only where the intent has no values of its own ("will it be in the sale?")
+            values = self.values if intent.kind != "none" or number else {**before, **self.values}
             if number or not text:
                 text = self.text_from(intent, [ask.text for ask in turn.asks if ask.fits(values)])
-            spoken = {**values, **{name: pick(self.rng, words) for name, words in values["user"].items()}}
+            spoken = {**values, **{name: pick(self.rng, words) for name, words in values.get("user", {}).items()}}
             said = expand(self.rng, text, spoken)
             greets = angry = False
             if number == 0 and first:
-                said, greets, angry = self.customer.opens(self.rng, said, intent)
+                said, greets, angry = self.customer.opens(self.rng, said, intent, greeted=bool(self.turns()))
             elif number == 0 and joined:
-                said = self.customer.goes_on(self.rng, said, self.sad)
+                said = self.customer.goes_on(self.rng, said, self.sad or bool(APOLOGY.match(self.messages[-1]["content"])))
             answer = expand(self.rng, self.text_from(intent, [a.text for a in turn.answers if a.fits(values)]), values)
             answer = answer[0].upper() + answer[1:]
             if angry and not APOLOGY.match(answer):

@@ -13,9 +13,9 @@ An intent starts with `== name kind weight`: the kind of its slots (see shop.py)
     --                                  the conversation goes on: the assistant has asked something; U and A as above
     -- country                          ... and the customer's reply names a value of this kind
 
-In a text `[red|blue|]` is one of these, `{p}` a slot. Words that stand alone are marks: `angry` customers ask this, `opener`
-and `closer` begin and end a conversation, after `asks` the assistant waits for a question, after `end` only a goodbye fits,
-`sad` closers follow bad news.
+`U` too may be for some values only. In a text `[red|blue|]` is one of these, `{p}` a slot. Words that stand alone are marks:
+`angry` customers ask this, `opener` and `closer` begin and end a conversation, after `asks` the assistant waits for a question,
+after `end` only a goodbye fits, `sad` closers follow bad news.
 """
 
 import os
@@ -105,6 +105,8 @@ def read_line(intents, file, number, line):
         if name in intents:
             raise SystemExit(f"{file}:{number}: {name} exists already")
         intents[name] = Intent(name, file.split(".")[0], kind, int(weight), turns=[Turn(kind)])
+    elif intent is None:
+        raise SystemExit(f"{file}:{number}: a file starts with == name kind weight")
     elif start == "--":
         intent.turns.append(Turn(rest or "none"))
     elif start in MARKS and not rest:
@@ -137,4 +139,5 @@ def expand(rng, text, values):
         return values[name] if name in values else values[name.lower()].capitalize()
 
     text = re.sub(r"\{(\w+)\}", slot, text)
+    text = re.sub(r"\ba (?=[aeio])", "an ", text)
     return re.sub(r" +(?=[ ?.,]|$)", "", text).strip()

@@ -16,6 +16,7 @@ KEYS = {
     "outdoor": ("p",),
     "drinkware": ("p",),
     "sold_out": ("p",),
+    "container": ("p",),
     "size": ("p", "size"),
     "unsold": ("thing",),
     "need": ("p", "need"),
@@ -98,6 +99,12 @@ SIZES = "XS S M L XL XXL".split()
 SIZES_OF = {"rain jacket": "S M L XL".split(), "sweater": "S M L XL".split(), "T-shirt": SIZES}
 CLOTH = "backpack,rain jacket,sweater,T-shirt,blanket,tent".split(",")
 DRINKWARE = ["water bottle", "mug"]
+CAPACITIES = {
+    "backpack": "how many litres does the backpack hold?|how much can I put in the backpack?|how many litres is the backpack?",
+    "water bottle": "how much does the bottle hold?|how much water can I put in the bottle?|how many ml are in the bottle?",
+    "mug": "how much does the mug hold?|how much coffee can I put in the mug?|how many ml are in the cup?",
+    "tent": "how many people does the tent hold?|is the tent big enough for two people?|for how many people is the tent?",
+}
 FITS = {
     "rain jacket": "The rain jacket is true to size, so please take your usual size.",
     "sweater": "The sweater runs small, so please take one size up.",
@@ -120,7 +127,7 @@ NEEDS = {
 NEEDS_BACK = {"my": "your"}
 UNSOLD = (
     "bikes phones books toys jeans socks sunglasses laptops sneakers gloves watches perfume hats chairs umbrellas trousers"
-    " cameras bags".split()
+    " cameras".split()
 )
 
 # where to: other names, working days, euros, free from
@@ -156,6 +163,7 @@ PAYMENTS = {
     "American Express": ("no", "American Express,Amex"),
     "Bitcoin": ("no", "Bitcoin,crypto"),
 }
+AMOUNTS = (5, 20, 25, 30, 50, 75, 100, 150, 300, 500)  # gift cards asked for, in euros
 ORDERS = "4711 1204 1873 2056 2318 2590 3047 3362 3819 4105 4428 5016 5273 5640 6102 6387 6951 7214 7735 8049 8366 9120".split()
 OFF_TOPIC = {
     "weather": "what is the weather like today?|will it rain tomorrow?|is it going to snow this week?",
@@ -186,9 +194,9 @@ def product(name):
     sold_out = [c[:-1] for c in colours if c.endswith("*")]
     return {
         "p": name, "user": {"p": other.split(",")},
-        "is": "are" if many else "is", "does": "do" if many else "does", "s": "" if many else "s", "es": "" if many else "es",
-        "it": "they" if many else "it", "them": "them" if many else "it", "this": "these" if many else "this",
-        "has": "have" if many else "has", "was": "were" if many else "was", "a": "" if many else "a ",
+        "is": "are" if many else "is", "does": "do" if many else "does", "s": "" if many else "s",
+        "it": "they" if many else "it", "them": "them" if many else "it",
+        "has": "have" if many else "has", "a": "" if many else "a ", "one": "ones" if many else "one",
         "price": str(price), "colours": listed([c.strip("*") for c in colours]), "sizes": sizes, "material": material,
         "care": care, "water": water, "origin": origin, "warranty": warranty,
         "sold_out": listed(sold_out) if sold_out else "", "stock": "part" if sold_out else "all",
@@ -196,12 +204,17 @@ def product(name):
     }  # fmt: skip
 
 
+def container(name):
+    value = product(name)
+    return {**value, "user": {**value["user"], "fits": CAPACITIES[name].split("|")}}
+
+
 def in_colours(name):
     for colour in sorted({*COLOURS, "silver"}):
         offered = PRODUCTS[name][2].split(",")
         stock = "yes" if colour in offered else "out" if colour + "*" in offered else "no"
         # what is not made is asked for less often than what is
-        for _ in range(1 if stock == "no" else 5):
+        for _ in range(1 if stock == "no" else 10):
             yield {**product(name), "colour": colour, "stock": stock}
 
 
@@ -238,6 +251,7 @@ KINDS = {
     "wearable": [{**product(name), "fit": fit} for name, fit in FITS.items()],
     "outdoor": [product(name) for name in PRODUCTS if name not in DRINKWARE],
     "drinkware": [product(name) for name in DRINKWARE],
+    "container": [container(name) for name in CAPACITIES],
     "sold_out": [product(name) for name in PRODUCTS if product(name)["sold_out"]],
     "size": [value for name in SIZES_OF for value in in_sizes(name)],
     "unsold": [{"thing": thing} for thing in UNSOLD],
@@ -250,6 +264,6 @@ KINDS = {
     "payment": [{"way": way, "taken": taken, "user": {"way": other.split(",")}} for way, (taken, other) in PAYMENTS.items()],
     "order": [{"number": number, "known": "yes"} for number in ORDERS] + [{"number": "none", "known": "no"}] * 6,
     "given": [{"number": number} for number in ORDERS],
-    "amount": [{"amount": str(n), "fits": "yes" if 10 <= n <= 200 else "no"} for n in (5, 20, 25, 30, 50, 75, 100, 150, 300, 500)],
+    "amount": [{"amount": str(n), "fits": "yes" if 10 <= n <= 200 else "no"} for n in AMOUNTS],
     "offtopic": [{"wish": wish, "user": {"wish": words.split("|")}} for wish, words in OFF_TOPIC.items()],
 }
