@@ -9,6 +9,7 @@
 pub mod augment;
 pub mod batch;
 pub mod batches;
+pub mod chat;
 pub mod clean;
 pub mod collate;
 pub mod config;
