@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`.
+mod chat;
+
+pub use chat::{ChatColumns, ChatConfig, ChatFiles, ChatFormat, WeightedFiles};
+
+/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`,
+/// `[data.chat]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SourceConfig {
@@ -17,16 +22,20 @@ pub enum SourceConfig {
     Csv(RecordsConfig),
     /// Texts with labels, for a classifier: CSV, TSV or JSONL by the file's extension.
     Labelled(LabelledConfig),
+    /// Conversations, for a chat model.
+    Chat(ChatConfig),
 }
 
 impl SourceConfig {
     /// The paths and globs, as written.
-    pub fn files(&self) -> &[String] {
-        match self {
+    pub fn files(&self) -> Vec<&str> {
+        let files = match self {
             Self::Text(text) => &text.files,
             Self::Jsonl(records) | Self::Csv(records) => &records.files,
             Self::Labelled(labelled) => &labelled.files,
-        }
+            Self::Chat(chat) => return chat.files.iter().map(ChatFiles::path).collect(),
+        };
+        files.iter().map(String::as_str).collect()
     }
 }
 
