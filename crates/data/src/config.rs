@@ -6,8 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod chat;
+mod redact;
 
 pub use chat::{ChatColumns, ChatConfig, ChatFiles, ChatFormat, WeightedFiles};
+pub use redact::{RedactConfig, RedactKind, RedactPattern};
 
 /// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`,
 /// `[data.chat]`.
@@ -111,13 +113,18 @@ fn default_label() -> String {
     "label".into()
 }
 
-/// How labelled texts are cleaned before they are divided. Every key is off unless it is set. What changes a text (from
-/// `trim` to `stem`) is stored with the model and done again by `predict` and `eval`.
+/// How labelled texts and conversations are cleaned before they are divided. Every key is off unless it is set. What
+/// changes a text (from `trim` to `stem`) is stored with a classifier and done again by `predict` and `eval`. Of
+/// conversations `lowercase`, `remove`, `stop_words` and `stem` would change what the model learns to say, and are
+/// refused; [`RedactConfig`] replaces what shall not be learned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CleanConfig {
     /// Whether white space at both ends goes, after everything else.
     pub trim: bool,
+    /// Whether line ends become `\n`, Unicode's other spaces plain ones, and control characters, byte-order marks and
+    /// characters that could not be decoded go, in any language; before everything else.
+    pub repair: bool,
     /// Whether text is brought to Unicode's normal form C, so that an accented letter is written in one way.
     pub nfc: bool,
     /// Whether text is lower-cased.
@@ -131,16 +138,30 @@ pub struct CleanConfig {
     /// The language whose Snowball stemmer cuts words to their stems, which are lower case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem: Option<StemLanguage>,
-    /// Whether rows without text, in the file or after cleaning, are left out.
+    /// Whether rows without text, in the file or after cleaning, are left out; of conversations those in which the
+    /// assistant says nothing, or nobody else does.
     pub drop_empty: bool,
+    /// Leaves out rows with fewer characters than this, all texts of the row together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_characters: Option<u64>,
+    /// Leaves out rows with more characters than this, all texts of the row together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_characters: Option<u64>,
+    /// Leaves out conversations with fewer messages than this; those of the system do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_turns: Option<u64>,
+    /// Leaves out conversations with more messages than this; those of the system do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u64>,
     /// Whether rows whose text stands before, after cleaning, are left out, whatever their label.
     pub drop_duplicates: bool,
-    /// Leaves out rows that are as similar as this, or more, to a row before with the same label: the share of runs of five
-    /// characters that they have in common (Jaccard).
+    /// Leaves out rows that are as similar as this, or more, to a row before (with the same label): the share of runs of
+    /// five characters that they have in common (Jaccard).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub drop_near_duplicates: Option<f64>,
-    /// Whether training rows whose text, after cleaning, stands in the validation or test part are named and left out.
+    /// Whether training rows whose text, after cleaning, stands in the validation or test part are named and left out; of
+    /// conversations also those that are as similar as `drop_near_duplicates` says, where that is set.
     pub check_leakage: bool,
 }
 

@@ -19,6 +19,8 @@ pub mod masking;
 pub mod near_duplicates;
 pub mod permutation;
 pub mod prefetch;
+mod repair;
+mod rows;
 pub mod source;
 pub mod split;
 pub mod tokenizer;
@@ -29,7 +31,9 @@ pub use augment::Augmenter;
 pub use batch::{Batch, RowId, Target};
 pub use batches::{Batches, EvaluationRows, TokenStream, blocks};
 pub use clean::TextCleaner;
-pub use config::{AugmentConfig, CleanConfig, ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
+pub use config::{
+    AugmentConfig, ChatConfig, CleanConfig, ObjectiveConfig, RedactConfig, SourceConfig, SplitConfig, TokenizerConfig,
+};
 pub use error::Error;
 pub use examples::Examples;
 pub use masking::Masking;

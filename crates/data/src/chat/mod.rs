@@ -2,14 +2,21 @@
 //!
 //! A file of any container (JSON, CSV, Parquet) gives records, a record in any of the formats gives a [`Conversation`].
 
+mod clean;
 mod conversation;
 mod formats;
 mod json;
 mod lines;
 mod parquet;
 mod records;
+pub mod redact;
+mod splits;
 mod turns;
 
+pub use clean::check_clean;
 pub use conversation::{Conversation, Message};
 pub use lines::MAX_RECORD;
 pub use records::read_file;
+pub use redact::Redactor;
+pub(crate) use splits::check;
+pub use splits::{ChatSplits, read};

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{csv, expand, jsonl, read_utf8, stratified::stratified};
-use crate::clean::{TextCleaner, clean_examples, drop_leaked};
+use crate::clean::{TextCleaner, check_limits, clean_examples};
 use crate::config::{CleanConfig, LabelledConfig, OnBadRow, SplitConfig};
 use crate::error::Error;
+use crate::rows::drop_leaked;
 
 /// A text, or a pair of texts, and its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,13 +44,16 @@ pub struct LabelledSplits {
 /// Reads, cleans and divides the examples. Cleaning comes first, so that texts that it makes equal stay together.
 ///
 /// # Errors
-/// As [`super::read`] and [`TextCleaner::new`]; a similarity that is none; fewer than two labels; a label of another part
+/// As [`super::read`] and [`TextCleaner::new`]; a similarity or limit that is none; fewer than two labels; a label of another part
 /// that training has none of.
 pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -> Result<LabelledSplits, Error> {
     let cleaner = TextCleaner::new(clean)?;
-    if let Some(threshold) = clean.drop_near_duplicates.filter(|threshold| !(*threshold > 0.0 && *threshold <= 1.0)) {
-        let message = format!("{threshold} is no similarity above 0, up to 1");
-        return Err(Error::config("clean.drop_near_duplicates", message, "0.8 drops what differs in a word or two"));
+    check_limits(clean)?;
+    if let Some(key) = [(clean.min_turns, "clean.min_turns"), (clean.max_turns, "clean.max_turns")]
+        .into_iter()
+        .find_map(|(limit, key)| limit.map(|_| key))
+    {
+        return Err(Error::config(key, "a labelled text has no turns", "leave it out, or use `clean.max_characters`"));
     }
     let mut notes = Vec::new();
     let mut read = |part: &str, files: &[String]| -> Result<Vec<Example>, Error> {

@@ -106,6 +106,9 @@ fn check_settings(config: &SourceConfig) -> Result<(), Error> {
     if config.files().is_empty() {
         return Err(Error::config("files", "the list is empty", "name at least one file"));
     }
+    if let SourceConfig::Chat(chat) = config {
+        crate::chat::check(chat)?;
+    }
     if let SourceConfig::Text(text) = config
         && text.separator.as_deref() == Some("")
     {

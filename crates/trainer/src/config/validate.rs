@@ -214,8 +214,15 @@ impl Problems {
         if let Err(error) = TextCleaner::new(&config.clean) {
             self.add(["clean"], error.to_string(), "");
         }
-        if config.clean != CleanConfig::default() && !matches!(config.data, SourceConfig::Labelled(_)) {
-            self.add(["clean"], "[clean] has no effect without [data.labelled]", "leave it out");
+        match config.data {
+            SourceConfig::Labelled(_) => {}
+            SourceConfig::Chat(_) => {
+                if let Err(error) = data::chat::check_clean(&config.clean) {
+                    self.add(["clean"], error.to_string(), "");
+                }
+            }
+            _ if config.clean == CleanConfig::default() => {}
+            _ => self.add(["clean"], "[clean] has no effect without [data.labelled] or [data.chat]", "leave it out"),
         }
     }
 
