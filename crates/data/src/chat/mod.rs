@@ -4,9 +4,11 @@
 
 mod clean;
 mod conversation;
+mod convert;
 mod formats;
 mod json;
 mod lines;
+mod output;
 mod parquet;
 mod records;
 pub mod redact;
@@ -15,6 +17,7 @@ mod turns;
 
 pub use clean::check_clean;
 pub use conversation::{Conversation, Message};
+pub use convert::{Converted, convert, redact_file, write_messages};
 pub use lines::MAX_RECORD;
 pub use records::read_file;
 pub use redact::Redactor;
