@@ -59,7 +59,7 @@ pub fn read_file(
         }
     }
     if let Some((format, line)) = detected {
-        notes.push(format!("{}: the format is `{}`, as record {line} shows", path.display(), format.name()));
+        notes.push(format!("{}:{line}: the format is `{}`", path.display(), format.name()));
     }
     if let (count, Some(first)) = skipped {
         notes.push(format!("left out {count} records of {}; the first: {first}", path.display()));
@@ -167,7 +167,7 @@ mod tests {
     fn assert_reads(name: &str, text: &str, format: &str, expected: &[&str]) {
         let (said, _, notes) = read(name, text.as_bytes(), |_| ()).unwrap();
         assert_eq!(said, expected);
-        assert!(notes[0].contains(&format!("{name}: the format is `{format}`, as record")), "{notes:?}");
+        assert!(notes[0].ends_with(&format!(": the format is `{format}`")) && notes[0].contains(name), "{notes:?}");
         let given: ChatFormat = serde_json::from_value(format.into()).unwrap();
         let (said, _, notes) = read(name, text.as_bytes(), |config| config.format = Some(given)).unwrap();
         assert_eq!((said, notes), (expected.iter().map(|text| text.to_string()).collect(), vec![]));
@@ -293,7 +293,7 @@ mod tests {
             let (said, lines, notes) = read("a.jsonl", text.as_bytes(), |c| c.on_bad_row = OnBadRow::Skip).unwrap();
             assert_eq!((said, lines), (vec!["assistant=x".to_string()], vec![3]));
             assert!(notes[1].contains("left out 1 records") && notes[1].contains(expected), "{notes:?}");
-            assert!(notes[0].contains("as record 3 shows"), "{notes:?}");
+            assert!(notes[0].contains("a.jsonl:3: the format is `messages`"), "{notes:?}");
         }
         let error = read("a.jsonl", b"{\"messages\": \"b\xe9\"}", |_| ()).unwrap_err();
         assert!(error.contains("a.jsonl:1: the byte 0xe9 at offset 15 is not UTF-8"), "{error}");

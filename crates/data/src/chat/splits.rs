@@ -52,6 +52,9 @@ pub fn read(
     let mut notes = Vec::new();
     let mut read = |part: &str, files: &[PathBuf]| -> Result<Vec<Conversation>, Error> {
         let mut rows = Vec::new();
+        if files.is_empty() {
+            return Ok(rows);
+        }
         for path in files {
             read_file(path, config, &mut notes, |conversation| {
                 rows.push(conversation);
@@ -256,7 +259,7 @@ mod tests {
         let splits = read_all(&config, 0.5, 0.0, 3, "check_leakage = true").unwrap();
         assert_eq!(splits.train.len(), 49);
         let notes = splits.notes.join("\n");
-        assert!(notes.contains("a.jsonl:4 as validation row") && notes.contains("v.jsonl: the format is"), "{notes}");
+        assert!(notes.contains("a.jsonl:4 as validation row") && notes.contains("v.jsonl:1: the format is"), "{notes}");
         config.test_files = vec![held];
         assert_eq!(read_all(&config, 0.5, 0.9, 3, "").unwrap().test.len(), 2);
         config.test_files = vec!["no/such.jsonl".into()];

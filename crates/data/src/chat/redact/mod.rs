@@ -208,11 +208,32 @@ fn digits(text: &str) -> Vec<u32> {
     text.chars().filter_map(|c| c.to_digit(10)).collect()
 }
 
-/// The last word before a place, in lower case, without the punctuation between.
+/// At most so many bytes before or behind a place are looked at: what is further away says nothing, and a long text
+/// takes no longer than it is.
+const NEAR: usize = 256;
+
+/// What stands before a place.
+fn near_before(text: &str, at: usize) -> &str {
+    &text[text.ceil_char_boundary(at.saturating_sub(NEAR))..at]
+}
+
+/// What stands behind a place.
+fn near_behind(text: &str, at: usize) -> &str {
+    &text[at..text.floor_char_boundary(at + NEAR)]
+}
+
+/// The word that says what stands at a place, in lower case: the last one before it, without `number`, `is` and the like.
 fn word_before(text: &str, at: usize) -> String {
-    let before = text[..at].trim_end_matches(|c: char| !c.is_alphanumeric());
-    let start = before.char_indices().rev().take(24).take_while(|(_, c)| c.is_alphanumeric()).last();
-    start.map_or(String::new(), |(start, _)| before[start..].to_lowercase())
+    let mut before = near_before(text, at);
+    loop {
+        before = before.trim_end_matches(|c: char| !c.is_alphanumeric());
+        let start = before.trim_end_matches(char::is_alphanumeric).len();
+        let word = before[start..].to_lowercase();
+        if !matches!(word.as_str(), "number" | "numbers" | "no" | "nr" | "is" | "are") {
+            return word;
+        }
+        before = &before[..start];
+    }
 }
 
 #[cfg(test)]

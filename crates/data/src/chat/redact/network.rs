@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use super::{Around, Check, word_before};
+use super::{Around, Check, near_before, near_behind, word_before};
 
 pub(super) const EMAIL: &[(&str, Check)] =
     &[(r"(?i)[a-z0-9_][a-z0-9._%+'-]{0,63}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,8}[a-z]{2,24}", email)];
@@ -13,7 +13,7 @@ pub(super) const IP: &[(&str, Check)] =
     &[(r"[0-9A-Fa-f:]{2,40}(?:(?:\.[0-9]{1,3}){3})?", ipv6), (r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", ipv4)];
 
 /// Endings of files that are no top-level domain: `icon@2x.png` is a file.
-const FILES: [&str; 19] = [
+const FILES: &[&str] = &[
     "png", "jpg", "jpeg", "gif", "svg", "webp", "bmp", "ico", "css", "js", "ts", "tsx", "jsx", "json", "html", "xml",
     "pdf", "txt", "exe",
 ];
@@ -27,7 +27,7 @@ fn email(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
         return None;
     }
     // A user name and password in front of a host: `ftp://user:secret@example.com`.
-    let line = &text[..candidate.start];
+    let line = near_before(text, candidate.start);
     let line = &line[line.rfind(char::is_whitespace).map_or(0, |at| at + 1)..];
     if let Some((_, authority)) = line.rsplit_once("://")
         && !authority.contains(['/', '?', '#'])
@@ -35,7 +35,7 @@ fn email(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
         return None;
     }
     // A path on another machine: `git@example.com:group/project.git`.
-    if let Some(path) = text[candidate.end..].strip_prefix(':') {
+    if let Some(path) = near_behind(text, candidate.end).strip_prefix(':') {
         let path = path.split(char::is_whitespace).next().unwrap_or_default();
         if (path.contains('/') && !path.contains("//")) || path.ends_with(".git") {
             return None;
@@ -45,7 +45,7 @@ fn email(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
 }
 
 /// Words in front of numbers with four parts that are no addresses.
-const NUMBERED: [&str; 22] = [
+const NUMBERED: &[&str] = &[
     "v",
     "ver",
     "version",
@@ -71,7 +71,7 @@ const NUMBERED: [&str; 22] = [
 ];
 
 /// As [`NUMBERED`], in Chinese, where words have no gaps between them.
-const NUMBERED_CHINESE: [&str; 8] = ["版本", "版本号", "版", "固件", "第", "章节", "章", "节"];
+const NUMBERED_CHINESE: &[&str] = &["版本", "版本号", "版", "固件", "第", "章节", "章", "节"];
 
 fn ipv4(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
     let address = &text[candidate.clone()];
@@ -98,12 +98,8 @@ fn ipv4(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
     if joined_before || joined_behind {
         return None;
     }
-    let before = &text[..candidate.start];
-    let mut word = word_before(before, before.len());
-    if matches!(word.as_str(), "is" | "no" | "number") {
-        let at = before.to_ascii_lowercase().rfind(&word).unwrap_or(0);
-        word = word_before(before, at);
-    }
+    let before = near_before(text, candidate.start);
+    let word = word_before(text, candidate.start);
     let word = word.trim_end_matches(['为', '是', '号']);
     let numbered = NUMBERED.contains(&word) || word.ends_with("version") || before.trim_end().ends_with('§');
     (!numbered && !NUMBERED_CHINESE.iter().any(|ending| word.ends_with(ending))).then_some(candidate)

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Around, Check, digits};
 
-pub(super) const CARD: &[(&str, Check)] = &[(r"[0-9](?:[ -]?[0-9]){12,18}", card)];
+pub(super) const CARD: &[(&str, Check)] = &[(r"[0-9](?:[ -]?[0-9]){11,18}", card)];
 
 pub(super) const IBAN: &[(&str, Check)] = &[(r"[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]", iban)];
 
@@ -15,7 +15,7 @@ pub(super) const CHINESE_ID: &[(&str, Check)] =
 fn card(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
     let run = &text[candidate.clone()];
     let ends: Vec<usize> = run.char_indices().filter(|(_, c)| c.is_ascii_digit()).map(|(at, _)| at + 1).collect();
-    (13..=ends.len()).rev().find_map(|length| {
+    (12..=ends.len()).rev().find_map(|length| {
         let range = candidate.start..candidate.start + ends[length - 1];
         let number = &text[range.clone()];
         let digits = digits(number);
@@ -32,6 +32,7 @@ fn is_grouped(number: &str) -> bool {
     let groups: Vec<usize> = number.split([' ', '-']).map(str::len).collect();
     match groups[..] {
         [_] | [4, 6, 4 | 5] | [6, 13] => true,
+        [4, 4, 4] => true,
         [4, 4, 4, last] => (1..=7).contains(&last),
         [4, 4, 4, 4, last] => (1..=3).contains(&last),
         _ => false,
@@ -46,11 +47,11 @@ fn is_issued(digits: &[u32]) -> bool {
     let length = digits.len();
     match (start(1), start(2), start(3), start(4)) {
         (4, ..) => matches!(length, 13 | 16 | 19),
-        (_, 34 | 37, ..) => length == 15,
+        (_, 34 | 37, ..) | (_, _, _, 1800 | 2131) => length == 15,
         (_, 51..=55, ..) | (_, _, _, 2221..=2720) => length == 16,
         (_, _, 300..=305, _) | (_, 36 | 38 | 39, ..) => matches!(length, 14 | 16),
-        (_, _, _, 3528..=3589 | 6011 | 2200..=2204) | (_, 62 | 65, ..) | (_, _, 644..=649, _) => length >= 16,
-        (_, _, _, 5018 | 5020 | 5038 | 5893 | 6304 | 6759 | 6761..=6763) => true,
+        (_, _, _, 6011 | 2200..=2204) | (_, 35 | 62 | 65, ..) | (_, _, 644..=649, _) => length >= 16,
+        (_, _, _, 5018 | 5020 | 5038 | 5600..=5899 | 6304 | 6390 | 6759 | 6761..=6763) => true,
         (_, 60 | 81 | 82, ..) | (_, _, 508, _) | (_, _, _, 9792) => length == 16,
         _ => false,
     }

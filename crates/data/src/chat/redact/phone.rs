@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Around, Check, digits, word_before};
+use super::{Around, Check, digits, near_before, near_behind, word_before};
 
 pub(super) const CHINESE_MOBILE: &[(&str, Check)] = &[
     (r"(?:\+|00)86[ -]?1[3-9][0-9][ -]?[0-9]{4}[ -]?[0-9]{4}", chinese_mobile),
@@ -12,18 +12,30 @@ pub(super) const CHINESE_MOBILE: &[(&str, Check)] = &[
 pub(super) const PHONE: &[(&str, Check)] = &[
     (r"\+ ?[1-9][0-9]{0,14}(?:[ ./\x{a0}-]?\(?[0-9]{1,14}\)?){0,7}", international),
     (r"00[1-9][0-9]{0,14}(?:[ ./\x{a0}-]?\(?[0-9]{1,14}\)?){0,7}", international),
-    (r"(?:1[ .-]?)?(?:\([2-9][0-9]{2}\)[ .-]?|[2-9][0-9]{2}[ .-])[2-9][0-9]{2}[ .-][0-9]{4}", north_american),
+    (r"8[ -]?(?:\([3-9][0-9]{2}\)|[3-9][0-9]{2})[ -][0-9]{3}[ -]?[0-9]{2}[ -]?[0-9]{2}|89[0-9]{9}", alone),
+    (r"(?:1[ .-]?)?(?:\([1-9][0-9]{2}\)[ .-]?|[1-9][0-9]{2}[ .-])[0-9]{3}[ .-][0-9]{4}", north_american),
     (r"\(0[1-9][0-9]{0,4}\)[ /-]?[0-9]{2,8}(?:[ -][0-9]{2,8}){0,4}", trunk_zero),
     (r"0[1-9][0-9]{0,4}[ /-][0-9]{2,8}(?:[ -][0-9]{2,8}){0,4}", trunk_zero),
     (r"0[1-9](?:\.[0-9]{2}){4}", trunk_zero),
-    (r"0(?:7[1-9][0-9]{8}|[789]0[0-9]{8}|10[0-9]{8}|1[567][0-9]{8,9}|[67][0-9]{8})", mobile),
-    (r"8[ -]?(?:\([3489][0-9]{2}\)|[3489][0-9]{2})[ -][0-9]{3}[ -][0-9]{2}[ -][0-9]{2}", alone),
-    (r"\([1-9][0-9]\) ?9?[0-9]{4}-[0-9]{4}", alone),
-    (r"[48]00-[0-9]{3}-[0-9]{4}|[48]00-[0-9]{4}-[0-9]{3}", alone),
+    (r"01[567][0-9]{9}|0[1-9][0-9]{8,9}", one_piece),
+    (r"(?:\([1-9][0-9]\) ?9?|[1-9][0-9] 9)[0-9]{4}-[0-9]{4}", alone),
+    (r"[48]00-[0-9]{4}-[0-9]{3}", alone),
+    (r"\(?[0-9](?:[ ./()-]{0,2}[0-9]){6,12}", announced),
 ];
 
-fn alone(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
-    Around::new(text, &candidate).parts_number().then_some(candidate)
+/// The number with its extension, where it stands alone.
+fn alone(text: &str, number: Range<usize>) -> Option<Range<usize>> {
+    let behind = near_behind(text, number.end);
+    let mark = behind.trim_start_matches(' ');
+    let mark = ["ext.", "ext", "x"].iter().find_map(|mark_of| mark.strip_prefix(mark_of));
+    let extension =
+        mark.map(|mark| mark.trim_start_matches(' ')).filter(|mark| mark.starts_with(|c: char| c.is_ascii_digit()));
+    let extension = extension.map_or(0, |digits| {
+        let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit());
+        if digits.len() - rest.len() <= 6 { behind.len() - rest.len() } else { 0 }
+    });
+    let whole = number.start..number.end + extension;
+    Around::new(text, &whole).parts_number().then_some(whole)
 }
 
 /// Behind a `+` only 86 goes before a mobile number: `+1 ...` is North America's.
@@ -47,16 +59,16 @@ fn shortened(text: &str, candidate: Range<usize>) -> impl Iterator<Item = Range<
 
 /// A number behind `+` or `00`. Groups behind it that make it too long are left.
 fn international(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
-    shortened(text, candidate).find(|range| {
+    shortened(text, candidate).find_map(|range| {
         let mut number = digits(&text[range.clone()]);
         let dialled = number.starts_with(&[0, 0]);
         if dialled {
             number.drain(..2);
         }
         let fits = is_dialable(&number) && number.len() >= if dialled { 10 } else { 9 };
-        let around = Around::new(text, range);
+        let around = Around::new(text, &range);
         let listed = around.behind[0] == Some(',') && around.behind[1].is_some_and(|c| c.is_ascii_digit());
-        fits && !listed && around.before[0] != Some('+') && around.parts_number()
+        if fits && !listed && around.before[0] != Some('+') { alone(text, range) } else { None }
     })
 }
 
@@ -66,8 +78,7 @@ fn international(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
 fn is_dialable(number: &[u32]) -> bool {
     let start = |count: usize| number.iter().take(count).fold(0, |number, digit| number * 10 + digit);
     match (start(1), start(2), start(3)) {
-        (1, ..) => number.len() == 11 && number[1] >= 2 && number[4] >= 2,
-        (7, ..) => number.len() == 11,
+        (1 | 7, ..) => number.len() == 11,
         (_, 20 | 27 | 30..=34 | 36 | 39..=41 | 43..=49 | 51..=58 | 60..=66 | 81 | 82 | 84 | 86 | 90..=95 | 98, _)
         | (_, 42 | 21..=26 | 29 | 35 | 37 | 38 | 50 | 59 | 67..=69 | 85 | 88 | 96 | 97 | 99, _)
         | (_, _, 800 | 808) => number.len() <= 15,
@@ -75,36 +86,31 @@ fn is_dialable(number: &[u32]) -> bool {
     }
 }
 
-/// Three, three and four digits.
-///
-/// Source: North American Numbering Plan: neither the first nor the second group begins with 0 or 1 or ends in 11.
+/// Three, three and four digits, with one kind of separator.
 fn north_american(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
     let number = &text[candidate.clone()];
-    let mut digits = digits(number);
-    if digits.len() == 11 {
-        digits.remove(0);
-    }
-    let is_service = digits[1..3] == [1, 1] || digits[4..6] == [1, 1];
+    let digits = digits(number);
+    let [area, exchange] = [10, 7].map(|from_end| &digits[digits.len() - from_end..][..3]);
     let separators: Vec<char> = number.chars().filter(|c| matches!(c, ' ' | '.' | '-')).collect();
     let bracketed = number.contains('(');
     let uniform = bracketed || separators.windows(2).all(|pair| pair[0] == pair[1]);
     let around = Around::new(text, &candidate);
     let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-    // Groups between others are a list or a longer number.
+    // Groups between others are a list or a longer number, round ones are amounts.
     let spaced = !bracketed && number.contains(' ');
     let in_row = spaced
         && ((around.before[0] == Some(' ') && digit(around.before[1]))
             || (around.behind[0] == Some(' ') && digit(around.behind[1])));
-    let round = spaced && digits[1..3] == [0, 0] && digits[4..6] == [0, 0];
-    (!is_service && uniform && !in_row && !round && around.parts_number()).then_some(candidate)
+    let round = spaced && (area[0] == 1 || (area[1..] == [0, 0] && exchange[1..] == [0, 0]));
+    if uniform && !in_row && !round { alone(text, candidate) } else { None }
 }
 
 /// Groups of which the first begins with 0, as most countries outside North America write their numbers.
 fn trunk_zero(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
     let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-    shortened(text, candidate).find(|range| {
+    shortened(text, candidate).find_map(|range| {
         let number = &text[range.clone()];
-        let around = Around::new(text, range);
+        let around = Around::new(text, &range);
         let groups: Vec<usize> = number.split(|c: char| !c.is_ascii_digit()).map(str::len).filter(|n| *n > 0).collect();
         let count = groups.iter().sum::<usize>();
         // American postal codes, social security and employer numbers.
@@ -117,8 +123,11 @@ fn trunk_zero(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
             _ => false,
         };
         let pairs = groups.iter().all(|length| *length == 2);
-        let in_dump = pairs && (is_dump(text[..range.start].rsplit(' ')) || is_dump(text[range.end..].split(' ')));
-        (9..=12).contains(&count) && !other && !goes_on && !began && !in_dump && around.parts_number()
+        let in_dump = pairs
+            && (is_dump(near_before(text, range.start).rsplit(' '))
+                || is_dump(near_behind(text, range.end).split(' ')));
+        let fits = (9..=13).contains(&count) && !other && !goes_on && !began && !in_dump;
+        if fits { alone(text, range) } else { None }
     })
 }
 
@@ -131,8 +140,63 @@ fn is_dump<'a>(mut next: impl Iterator<Item = &'a str>) -> bool {
     adjoining == Some("") && first.is_some_and(|pair| second.is_some() || pair.contains(|c: char| c.is_ascii_digit()))
 }
 
-/// The mobile numbers of several countries, in one piece. A book's number may look the same.
-fn mobile(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
-    let is_book = word_before(text, candidate.start).starts_with("isbn");
-    (!is_book).then_some(candidate).and_then(|candidate| alone(text, candidate))
+/// Words in front of numbers that begin with 0 and are no telephone numbers.
+const NUMBERED: &[&str] = &[
+    "isbn",
+    "isbn10",
+    "order",
+    "invoice",
+    "id",
+    "ref",
+    "reference",
+    "account",
+    "code",
+    "sku",
+    "item",
+    "part",
+    "serial",
+    "ticket",
+    "订单",
+    "单号",
+    "订单号",
+    "编号",
+    "账号",
+];
+
+/// Ten digits or more in one piece, of which the first is 0.
+fn one_piece(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
+    let numbered = NUMBERED.contains(&&*word_before(text, candidate.start));
+    // The digits themselves, as programs list them.
+    let listed = text[candidate.clone()] == *"0123456789";
+    if numbered || listed { None } else { alone(text, candidate) }
+}
+
+/// Words that announce a telephone number.
+const ANNOUNCED: &[&str] = &[
+    "phone",
+    "telephone",
+    "tel",
+    "mobile",
+    "cell",
+    "cellphone",
+    "fax",
+    "whatsapp",
+    "telefon",
+    "teléfono",
+    "téléphone",
+    "telefono",
+    "电话",
+    "手机",
+    "传真",
+    "联系方式",
+    "電話",
+];
+
+/// Digits in any groups, behind a word that says what they are.
+fn announced(text: &str, candidate: Range<usize>) -> Option<Range<usize>> {
+    let word = word_before(text, candidate.start);
+    let word = word.trim_end_matches(['是', '为', '号', '码']);
+    let is_announced =
+        ANNOUNCED.iter().any(|known| if known.is_ascii() { word == *known } else { word.ends_with(known) });
+    if is_announced { alone(text, candidate) } else { None }
 }

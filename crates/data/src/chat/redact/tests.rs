@@ -192,6 +192,17 @@ fn phone(random: &mut Random) -> String {
         "06-1234####",
         "(030) 1234####",
         "+1.N02.N34.####",
+        "555-123-####",
+        "(555) 123-####",
+        "+1-555-123-####",
+        "N02-N34-####x##",
+        "+1 N02 N34 #### ext. 12",
+        "0121496####",
+        "02074960###",
+        "89#########",
+        "8 787 253 ####",
+        "(04389) 85127 6##",
+        "11 91234-####",
     ]);
     random.like(form)
 }
@@ -220,7 +231,7 @@ fn every_planted_item_of_ten_thousand_lines_is_found() {
         "({})",
         "first {}\nsecond line of 3",
         "on 2024-05-17 at 10:30 {} was seen, 12 times",
-        "id={}&x=1",
+        "q={}&x=1",
     ];
     let redactor = redactor();
     let mut random = Random(0);
@@ -240,7 +251,7 @@ fn every_planted_item_of_ten_thousand_lines_is_found() {
     assert_eq!(planted.values().sum::<u64>(), 10_000);
 }
 
-const LOOK_ALIKES: [&str; 109] = [
+const LOOK_ALIKES: [&str; 113] = [
     // Numbers of orders, parcels, invoices, articles.
     "order 1234567890",
     "order no. 20240517123456789",
@@ -348,6 +359,10 @@ const LOOK_ALIKES: [&str; 109] = [
     "SSN 078-05-1120",
     "EIN 04-1234567",
     "60601 60602",
+    "digits 0123456789 and",
+    "order 0123456789",
+    "Season 12 2024-2025",
+    "iPhone 13 2021 2022",
     // Code and paths.
     "std::vector<int>",
     "bad::cafe",
@@ -387,6 +402,21 @@ fn several_items_of_a_text_are_replaced_and_counted_by_kind() {
     assert_eq!(counts, [("card", 1), ("chinese_mobile", 2), ("email", 3), ("ip", 2), ("phone", 1)]);
     assert_eq!(redactor().redact(&redacted), (redacted.clone(), Counts::new()));
     assert_eq!(redactor().redact(""), (String::new(), Counts::new()));
+}
+
+#[test]
+fn a_word_before_digits_may_say_that_they_are_a_telephone_number() {
+    for (text, expected) in [
+        ("Phone: 6628054215.", "Phone: [PHONE]."),
+        ("tel 22 746 12 34, ok", "tel [PHONE], ok"),
+        ("my mobile number is 8213743469", "my mobile number is [PHONE]"),
+        ("电话号码是62345678。", "电话号码是[PHONE]。"),
+        ("Fax (22) 7461234", "Fax [PHONE]"),
+        ("the number is 6628054215", "the number is 6628054215"),
+        ("phone 12345", "phone 12345"),
+    ] {
+        assert_eq!(redactor().redact(text).0, expected);
+    }
 }
 
 #[test]
