@@ -116,7 +116,7 @@ fn default_label() -> String {
 /// How labelled texts and conversations are cleaned before they are divided. Every key is off unless it is set. What
 /// changes a text (from `trim` to `stem`) is stored with a classifier and done again by `predict` and `eval`. Of
 /// conversations `lowercase`, `remove`, `stop_words` and `stem` would change what the model learns to say, and are
-/// refused; [`RedactConfig`] replaces what shall not be learned.
+/// refused; `[redact]` replaces what shall not be learned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CleanConfig {

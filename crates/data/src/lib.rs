@@ -3,7 +3,7 @@
 //! The straight path: [`source::read`] turns text, JSONL or CSV files into documents, [`split::split`] cuts them into
 //! training, validation and test parts, a [`Tokenizer`] turns those into token ids, a [`TokenStream`] joins them, and
 //! [`Batches`] gives the batch at any position as a pure function of (data, seed, position), which a [`Prefetcher`]
-//! prepares ahead on a thread. Nothing here knows of tensors: the crate does not depend on Burn.
+//! prepares ahead on a thread. [`chat::read`] turns files of conversations into conversations, divided. Nothing here knows of tensors: the crate does not depend on Burn.
 #![deny(missing_docs)]
 
 pub mod augment;

@@ -32,7 +32,7 @@ pub struct ChatSplits {
 /// falls into depends on what is said and the seed alone.
 ///
 /// # Errors
-/// As [`read_file`], [`Redactor::new`] and [`clean::check_clean`]; a file that is not there; a weight or a fraction that
+/// As [`read_file`], [`Redactor::new`] and [`super::check_clean`]; a file that is not there; a weight or a fraction that
 /// cannot be; no conversation to train on.
 pub fn read(
     config: &ChatConfig,

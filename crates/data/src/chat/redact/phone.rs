@@ -25,17 +25,17 @@ pub(super) const PHONE: &[(&str, Check)] = &[
 
 /// The number with its extension, where it stands alone.
 fn alone(text: &str, number: Range<usize>) -> Option<Range<usize>> {
-    let behind = near_behind(text, number.end);
-    let mark = behind.trim_start_matches(' ');
-    let mark = ["ext.", "ext", "x"].iter().find_map(|mark_of| mark.strip_prefix(mark_of));
-    let extension =
-        mark.map(|mark| mark.trim_start_matches(' ')).filter(|mark| mark.starts_with(|c: char| c.is_ascii_digit()));
-    let extension = extension.map_or(0, |digits| {
-        let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit());
-        if digits.len() - rest.len() <= 6 { behind.len() - rest.len() } else { 0 }
-    });
-    let whole = number.start..number.end + extension;
+    let whole = number.start..number.end + extension(near_behind(text, number.end));
     Around::new(text, &whole).parts_number().then_some(whole)
+}
+
+/// The length of an extension at the start, such as ` ext. 12` or `x345`; 0 where there is none.
+fn extension(text: &str) -> usize {
+    let marked = text.trim_start_matches(' ');
+    let Some(rest) = ["ext.", "ext", "x"].iter().find_map(|mark| marked.strip_prefix(mark)) else { return 0 };
+    let rest = rest.trim_start_matches(' ');
+    let behind = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    if (1..=6).contains(&(rest.len() - behind.len())) { text.len() - behind.len() } else { 0 }
 }
 
 /// Behind a `+` only 86 goes before a mobile number: `+1 ...` is North America's.
