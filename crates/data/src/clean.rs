@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use rust_stemmers::{Algorithm, Stemmer};
@@ -12,6 +12,8 @@ use unicode_normalization::UnicodeNormalization;
 use crate::config::{CleanConfig, StemLanguage};
 use crate::error::Error;
 use crate::near_duplicates::near_duplicates;
+use crate::repair::repair;
+use crate::rows::{Row, content, leave_out, note, place, within};
 use crate::source::labelled::Example;
 use crate::words::{joined, key, words};
 
@@ -31,6 +33,7 @@ pub struct TextCleaner {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Steps {
+    repair: bool,
     nfc: bool,
     lowercase: bool,
     remove: Vec<String>,
@@ -76,8 +79,8 @@ impl TextCleaner {
     /// A bad regular expression; a file of stop words that cannot be read or has none.
     pub fn new(config: &CleanConfig) -> Result<Self, Error> {
         let stop_words = config.stop_words.as_deref().map(stop_words).transpose()?.unwrap_or_default();
-        let CleanConfig { trim, nfc, lowercase, ref remove, stem, .. } = *config;
-        Self::try_from(Steps { nfc, lowercase, remove: remove.clone(), stop_words, stem, trim })
+        let CleanConfig { trim, repair, nfc, lowercase, ref remove, stem, .. } = *config;
+        Self::try_from(Steps { repair, nfc, lowercase, remove: remove.clone(), stop_words, stem, trim })
     }
 
     /// The one that a model's directory holds, if it has one.
@@ -108,9 +111,12 @@ impl TextCleaner {
         self.steps != Steps::default()
     }
 
-    /// The text after normalization, lower-casing, removal, stop words, stemming and trimming, in this order.
+    /// The text after repair, normalization, lower-casing, removal, stop words, stemming and trimming, in this order.
     pub fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();
+        if self.steps.repair {
+            text = repair(&text);
+        }
         if self.steps.nfc {
             text = text.nfc().collect();
         }
@@ -203,8 +209,34 @@ fn texts(example: &Example) -> (&str, Option<&str>) {
     (&example.text, example.pair.as_deref())
 }
 
-fn place(example: &Example) -> String {
-    format!("{}:{}", example.place.0.display(), example.place.1)
+/// Tests what the schema cannot say of the keys that leave out rows.
+pub(crate) fn check_limits(config: &CleanConfig) -> Result<(), Error> {
+    if let Some(threshold) = config.drop_near_duplicates.filter(|threshold| !(*threshold > 0.0 && *threshold <= 1.0)) {
+        let message = format!("{threshold} is no similarity above 0, up to 1");
+        return Err(Error::config("clean.drop_near_duplicates", message, "0.8 drops what differs in a word or two"));
+    }
+    for (key, least, most) in [
+        ("clean.min_characters", config.min_characters, config.max_characters),
+        ("clean.min_turns", config.min_turns, config.max_turns),
+    ] {
+        if let (Some(least), Some(most)) = (least, most)
+            && least > most
+        {
+            let message = format!("{least} is more than `{}` = {most}", key.replace("min", "max"));
+            return Err(Error::config(key, message, "no row would be left"));
+        }
+    }
+    Ok(())
+}
+
+impl Row for Example {
+    fn place(&self) -> &(PathBuf, u64) {
+        &self.place
+    }
+
+    fn content(&self) -> [u8; 32] {
+        content([Some(&self.text), self.pair.as_ref()].into_iter().flatten().map(String::as_str))
+    }
 }
 
 /// Cleans the texts of examples and leaves out what `config` says; every count goes to `notes`.
@@ -227,6 +259,11 @@ pub(crate) fn clean_examples(
     } else if !empty.is_empty() {
         note(notes, "kept", &empty, "that cleaning left without text; `clean.drop_empty` leaves them out");
     }
+    let characters = |example: &Example| {
+        let length = |text: &str| text.chars().count() as u64;
+        length(&example.text) + example.pair.as_deref().map_or(0, length)
+    };
+    within(&mut examples, "characters", [config.min_characters, config.max_characters], characters, notes);
     if config.drop_duplicates {
         let mut first: HashMap<(&str, Option<&str>), &[String]> = HashMap::new();
         let mut conflicts = 0;
@@ -264,47 +301,6 @@ pub(crate) fn clean_examples(
     examples
 }
 
-/// Leaves out the training rows whose text stands in the other parts, naming them in `notes`.
-pub(crate) fn drop_leaked(train: &mut Vec<Example>, others: [(&str, &[Example]); 2], notes: &mut Vec<String>) {
-    let mut held_out = HashMap::new();
-    for (part, examples) in others {
-        for example in examples {
-            held_out.entry(texts(example)).or_insert_with(|| format!("{part} row {}", place(example)));
-        }
-    }
-    let mut leaked = Vec::new();
-    train.retain(|example| match held_out.get(&texts(example)) {
-        None => true,
-        Some(other) => {
-            leaked.push(format!("{} as {other}", place(example)));
-            false
-        }
-    });
-    note(notes, "`clean.check_leakage` left out of training", &leaked, "that stand in another part");
-}
-
-/// Leaves out what is not kept; returns where that stood.
-fn leave_out(examples: &mut Vec<Example>, kept: &[bool]) -> Vec<String> {
-    let dropped = examples.iter().zip(kept).filter(|(_, kept)| !**kept).map(|(example, _)| place(example)).collect();
-    let mut kept = kept.iter();
-    examples.retain(|_| *kept.next().unwrap_or(&true));
-    dropped
-}
-
-/// Rows that a note names; of more it gives the number.
-const NAMED: usize = 5;
-
-fn note(notes: &mut Vec<String>, did: &str, rows: &[String], what: &str) {
-    let mut text = format!("{did} {} rows {what}", rows.len());
-    if !rows.is_empty() {
-        text += &format!(": {}", rows[..rows.len().min(NAMED)].join(", "));
-    }
-    if rows.len() > NAMED {
-        text += &format!(" and {} more", rows.len() - NAMED);
-    }
-    notes.push(text);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,6 +323,7 @@ mod tests {
     #[test]
     fn each_key_changes_texts_as_it_says_also_after_storing() {
         assert_cleans("trim = true", " \ta b\u{3000}\n", "a b");
+        assert_cleans("repair = true", "a\r\nb\u{a0}c\u{0}", "a\nb c");
         assert_cleans("nfc = true", "cafe\u{301}", "caf\u{e9}");
         assert_cleans("lowercase = true", "ÀB c", "àb c");
         assert_cleans("remove = ['https?://\\S+\\s*', '[0-9]+']", "see https://a.b/c 12 now", "see  now");
@@ -399,16 +396,5 @@ mod tests {
             cleaned("drop_near_duplicates = 0.8", &[(text, "x"), (&near, "y"), (&near, "x"), ("other", "x")]);
         assert_eq!(kept, [1, 2, 4]);
         assert!(notes[0].contains("left out 1 rows like one before with the same label: f.csv:3"), "{notes:?}");
-    }
-
-    #[test]
-    fn a_training_row_that_is_held_out_elsewhere_is_named_and_left_out() {
-        let mut train = vec![example(1, "a", "x"), example(2, "b", "x"), example(3, "c", "x")];
-        let (validation, test) = (vec![example(8, "b", "y")], vec![example(9, "c", "x"), example(10, "d", "x")]);
-        let mut notes = Vec::new();
-        drop_leaked(&mut train, [("validation", &validation), ("test", &test)], &mut notes);
-        assert_eq!(train.iter().map(|example| &example.text[..]).collect::<Vec<_>>(), ["a"]);
-        let named = "f.csv:2 as validation row f.csv:8, f.csv:3 as test row f.csv:9";
-        assert!(notes[0].contains("2 rows") && notes[0].contains(named), "{notes:?}");
     }
 }

@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`.
+mod chat;
+mod redact;
+
+pub use chat::{ChatColumns, ChatConfig, ChatFiles, ChatFormat, WeightedFiles};
+pub use redact::{RedactConfig, RedactKind, RedactPattern};
+
+/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`,
+/// `[data.chat]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SourceConfig {
@@ -18,16 +25,20 @@ pub enum SourceConfig {
     Csv(RecordsConfig),
     /// Texts with labels, for a classifier: CSV, TSV or JSONL by the file's extension.
     Labelled(LabelledConfig),
+    /// Conversations, for a chat model.
+    Chat(ChatConfig),
 }
 
 impl SourceConfig {
     /// The paths and globs, as written.
-    pub fn files(&self) -> &[String] {
-        match self {
+    pub fn files(&self) -> Vec<&str> {
+        let files = match self {
             Self::Text(text) => &text.files,
             Self::Jsonl(records) | Self::Csv(records) => &records.files,
             Self::Labelled(labelled) => &labelled.files,
-        }
+            Self::Chat(chat) => return chat.files.iter().map(ChatFiles::path).collect(),
+        };
+        files.iter().map(String::as_str).collect()
     }
 }
 
@@ -152,13 +163,18 @@ fn default_label_separator() -> String {
     "|".into()
 }
 
-/// How labelled texts are cleaned before they are divided. Every key is off unless it is set. What changes a text (from
-/// `trim` to `stem`) is stored with the model and done again by `predict` and `eval`.
+/// How labelled texts and conversations are cleaned before they are divided. Every key is off unless it is set. What
+/// changes a text (from `trim` to `stem`) is stored with a classifier and done again by `predict` and `eval`. Of
+/// conversations `lowercase`, `remove`, `stop_words` and `stem` would change what the model learns to say, and are
+/// refused; `[redact]` replaces what shall not be learned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CleanConfig {
     /// Whether white space at both ends goes, after everything else.
     pub trim: bool,
+    /// Whether line ends become `\n`, Unicode's other spaces plain ones, and control characters, byte-order marks and
+    /// characters that could not be decoded go, in any language; before everything else.
+    pub repair: bool,
     /// Whether text is brought to Unicode's normal form C, so that an accented letter is written in one way.
     pub nfc: bool,
     /// Whether text is lower-cased.
@@ -172,16 +188,30 @@ pub struct CleanConfig {
     /// The language whose Snowball stemmer cuts words to their stems, which are lower case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem: Option<StemLanguage>,
-    /// Whether rows without text, in the file or after cleaning, are left out.
+    /// Whether rows without text, in the file or after cleaning, are left out; of conversations those in which the
+    /// assistant says nothing, or nobody else does.
     pub drop_empty: bool,
+    /// Leaves out rows with fewer characters than this, all texts of the row together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_characters: Option<u64>,
+    /// Leaves out rows with more characters than this, all texts of the row together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_characters: Option<u64>,
+    /// Leaves out conversations with fewer messages than this; those of the system do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_turns: Option<u64>,
+    /// Leaves out conversations with more messages than this; those of the system do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u64>,
     /// Whether rows whose text stands before, after cleaning, are left out, whatever their label.
     pub drop_duplicates: bool,
-    /// Leaves out rows that are as similar as this, or more, to a row before with the same label: the share of runs of five
-    /// characters that they have in common (Jaccard).
+    /// Leaves out rows that are as similar as this, or more, to a row before (with the same label): the share of runs of
+    /// five characters that they have in common (Jaccard).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub drop_near_duplicates: Option<f64>,
-    /// Whether training rows whose text, after cleaning, stands in the validation or test part are named and left out.
+    /// Whether training rows whose text, after cleaning, stands in the validation or test part are named and left out; of
+    /// conversations also those that are as similar as `drop_near_duplicates` says, where that is set.
     pub check_leakage: bool,
 }
 

@@ -3,12 +3,13 @@
 //! The straight path: [`source::read`] turns text, JSONL or CSV files into documents, [`split::split`] cuts them into
 //! training, validation and test parts, a [`Tokenizer`] turns those into token ids, a [`TokenStream`] joins them, and
 //! [`Batches`] gives the batch at any position as a pure function of (data, seed, position), which a [`Prefetcher`]
-//! prepares ahead on a thread. Nothing here knows of tensors: the crate does not depend on Burn.
+//! prepares ahead on a thread. [`chat::read`] turns files of conversations into conversations, divided. Nothing here knows of tensors: the crate does not depend on Burn.
 #![deny(missing_docs)]
 
 pub mod augment;
 pub mod batch;
 pub mod batches;
+pub mod chat;
 pub mod clean;
 pub mod collate;
 pub mod config;
@@ -18,6 +19,8 @@ pub mod masking;
 pub mod near_duplicates;
 pub mod permutation;
 pub mod prefetch;
+mod repair;
+mod rows;
 pub mod source;
 pub mod split;
 pub mod tokenizer;
@@ -28,7 +31,9 @@ pub use augment::Augmenter;
 pub use batch::{Batch, RowId, Target};
 pub use batches::{Batches, EvaluationRows, TokenStream, blocks};
 pub use clean::TextCleaner;
-pub use config::{AugmentConfig, CleanConfig, ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
+pub use config::{
+    AugmentConfig, ChatConfig, CleanConfig, ObjectiveConfig, RedactConfig, SourceConfig, SplitConfig, TokenizerConfig,
+};
 pub use error::Error;
 pub use examples::Examples;
 pub use masking::Masking;

@@ -17,8 +17,9 @@ pub struct Splits {
     pub test: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
+/// A part of the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Part {
     Train,
     Validation,
     Test,
@@ -31,6 +32,15 @@ enum Part {
 /// # Errors
 /// A fraction below 0 or not finite, or fractions that leave nothing to train on.
 pub fn split(corpus: Corpus, config: &SplitConfig) -> Result<Splits, Error> {
+    check(config)?;
+    Ok(match corpus.documents.as_slice() {
+        [document] => by_position(document, config),
+        _ => by_document(corpus.documents, config),
+    })
+}
+
+/// Tests that the fractions can be.
+pub(crate) fn check(config: &SplitConfig) -> Result<(), Error> {
     for (key, value) in [("split.validation", config.validation), ("split.test", config.test)] {
         if !(0.0..1.0).contains(&value) {
             return Err(Error::config(
@@ -45,10 +55,7 @@ pub fn split(corpus: Corpus, config: &SplitConfig) -> Result<Splits, Error> {
             format!("with `split.test` it makes {}, which leaves nothing to train on", config.validation + config.test);
         return Err(Error::config("split.validation", message, "the two must add up to less than 1"));
     }
-    Ok(match corpus.documents.as_slice() {
-        [document] => by_position(document, config),
-        _ => by_document(corpus.documents, config),
-    })
+    Ok(())
 }
 
 /// Cuts one text at character boundaries near the fractions of its bytes.
@@ -66,11 +73,24 @@ fn by_position(text: &str, config: &SplitConfig) -> Splits {
 }
 
 fn by_document(documents: Vec<String>, config: &SplitConfig) -> Splits {
-    let [mut validation, mut test] = wanted(documents.len(), config);
-    let wants_validation = validation > 0;
     let hashes: Vec<[u8; 32]> = documents.iter().map(|text| *blake3::hash(text.as_bytes()).as_bytes()).collect();
+    let mut splits = Splits::default();
+    for (document, part) in documents.into_iter().zip(divide(&hashes, config)) {
+        match part {
+            Part::Train => splits.train.push(document),
+            Part::Validation => splits.validation.push(document),
+            Part::Test => splits.test.push(document),
+        }
+    }
+    splits
+}
+
+/// The part of each row, by the hash of its content: rows with the same content stay together.
+pub(crate) fn divide(hashes: &[[u8; 32]], config: &SplitConfig) -> Vec<Part> {
+    let [mut validation, mut test] = wanted(hashes.len(), config);
+    let wants_validation = validation > 0;
     let mut copies: HashMap<[u8; 32], usize> = HashMap::new();
-    for hash in &hashes {
+    for hash in hashes {
         *copies.entry(*hash).or_default() += 1;
     }
     let mut key = [0; 32];
@@ -105,16 +125,7 @@ fn by_document(documents: Vec<String>, config: &SplitConfig) -> Splits {
             }
         }
     }
-
-    let mut splits = Splits::default();
-    for (document, hash) in documents.into_iter().zip(hashes) {
-        match parts[&hash] {
-            Part::Train => splits.train.push(document),
-            Part::Validation => splits.validation.push(document),
-            Part::Test => splits.test.push(document),
-        }
-    }
-    splits
+    hashes.iter().map(|hash| parts[hash]).collect()
 }
 
 /// Documents for validation and test: rounded, at least one where a fraction asks for some, and one left to train on.

@@ -197,7 +197,8 @@ fn bad_labelled_data_is_told_with_its_place() {
         let ended = run_of(CLASSIFIER).train(&["--dry-run", "--set", set]);
         assert_eq!(ended.code, Some(2), "{set}: {}", ended.stderr);
     }
-    let ended = run_of(CLASSIFIER).train(&["--dry-run", "--set", "objective.classification.label_weights={shipping=2}"]);
+    let ended =
+        run_of(CLASSIFIER).train(&["--dry-run", "--set", "objective.classification.label_weights={shipping=2}"]);
     assert!(ended.code == Some(3) && ended.stderr.contains("no label `shipping`"), "{}", ended.stderr);
     assert_eq!(trained.firebox(&["generate", "run", "--prompt", "x"]).code, Some(4));
 }

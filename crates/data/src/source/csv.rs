@@ -15,7 +15,7 @@ pub(super) fn documents(path: &Path, text: &str, column: &str, documents: &mut V
 
 /// Calls `each` with every record's line and named columns, or with what is wrong with it. A column comes with the key
 /// that names it.
-pub(super) fn records(
+pub(crate) fn records(
     path: &Path,
     text: &str,
     delimiter: u8,
@@ -56,6 +56,18 @@ pub(super) fn records(
         each(record)?;
     }
     Ok(())
+}
+
+/// The names of the columns.
+pub(crate) fn header(path: &Path, text: &str, delimiter: u8) -> Result<Vec<String>, Error> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|cause| Error::Record {
+        path: path.into(),
+        line: 1,
+        message: cause.to_string(),
+        hint: "the first line must be the header".into(),
+    })?;
+    Ok(header.iter().map(Into::into).collect())
 }
 
 /// The line of the first quoted field that never closes, or that goes on behind its closing quote.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::stratified::{stratified, stratified_fold};
 use super::{csv, expand, jsonl, read_utf8};
-use crate::clean::{TextCleaner, clean_examples, drop_leaked};
+use crate::clean::{TextCleaner, check_limits, clean_examples};
 use crate::config::{
     ClassWeights, ClassificationConfig, CleanConfig, LabelledConfig, OnBadRow, ProblemConfig, SplitConfig,
 };
 use crate::error::Error;
 use crate::permutation::keyed_hash;
+use crate::rows::drop_leaked;
 
 /// A text, or a pair of texts, and its answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,14 +80,17 @@ pub struct LabelledSplits {
 /// Reads, cleans and divides the examples. Cleaning comes first, so that texts that it makes equal stay together.
 ///
 /// # Errors
-/// As [`super::read`] and [`TextCleaner::new`]; a similarity that is none; too few labels to tell apart; a label of
+/// As [`super::read`] and [`TextCleaner::new`]; a similarity or limit that is none; too few labels to tell apart; a label of
 /// another part that training has none of; a number that is none; more folds than a label has texts.
 pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -> Result<LabelledSplits, Error> {
     let problem = config.problem;
     let cleaner = TextCleaner::new(clean)?;
-    if let Some(threshold) = clean.drop_near_duplicates.filter(|threshold| !(*threshold > 0.0 && *threshold <= 1.0)) {
-        let message = format!("{threshold} is no similarity above 0, up to 1");
-        return Err(Error::config("clean.drop_near_duplicates", message, "0.8 drops what differs in a word or two"));
+    check_limits(clean)?;
+    if let Some(key) = [(clean.min_turns, "clean.min_turns"), (clean.max_turns, "clean.max_turns")]
+        .into_iter()
+        .find_map(|(limit, key)| limit.map(|_| key))
+    {
+        return Err(Error::config(key, "a labelled text has no turns", "leave it out, or use `clean.max_characters`"));
     }
     let mut notes = Vec::new();
     let mut read = |part: &str, files: &[String]| -> Result<Vec<Example>, Error> {

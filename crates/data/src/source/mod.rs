@@ -1,6 +1,6 @@
 //! Files in, documents out: one module a format.
 
-mod csv;
+pub(crate) mod csv;
 mod jsonl;
 pub mod labelled;
 mod stratified;
@@ -46,7 +46,11 @@ impl Corpus {
 /// A missing, empty, binary or non-UTF-8 file, a malformed record, a record without the text field, or no text at all.
 pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     check_settings(config)?;
-    let files = expand(config.files())?;
+    if let SourceConfig::Chat(_) = config {
+        let hint = "give [data.text], [data.jsonl] or [data.csv] to train on plain text";
+        return Err(Error::config("data.chat", "conversations are no documents", hint));
+    }
+    let files = expand(&config.files())?;
     let mut documents = Vec::new();
     for path in &files {
         let text = read_utf8(path)?;
@@ -54,6 +58,7 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
             SourceConfig::Text(text_config) => text::documents(text, text_config.separator.as_deref(), &mut documents),
             SourceConfig::Jsonl(records) => jsonl::documents(path, &text, &records.field, &mut documents)?,
             SourceConfig::Csv(records) => csv::documents(path, &text, &records.field, &mut documents)?,
+            SourceConfig::Chat(_) => {}
             SourceConfig::Labelled(labelled) => {
                 let examples = labelled::read_file(path, &text, labelled, false, false, &mut Vec::new())?;
                 documents.extend(examples.into_iter().flat_map(|example| [Some(example.text), example.pair]).flatten());
@@ -78,11 +83,14 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
 /// As [`read`], for what can be known without reading.
 pub fn check(config: &SourceConfig) -> Result<(), Error> {
     check_settings(config)?;
-    let mut files = expand(config.files())?;
-    if let SourceConfig::Labelled(labelled) = config {
-        files.extend(expand(&labelled.validation_files)?);
-        files.extend(expand(&labelled.test_files)?);
-    }
+    let mut files = expand(&config.files())?;
+    let (validation, test) = match config {
+        SourceConfig::Labelled(labelled) => (&labelled.validation_files[..], &labelled.test_files[..]),
+        SourceConfig::Chat(chat) => (&chat.validation_files[..], &chat.test_files[..]),
+        SourceConfig::Text(_) | SourceConfig::Jsonl(_) | SourceConfig::Csv(_) => (&[][..], &[][..]),
+    };
+    files.extend(expand(validation)?);
+    files.extend(expand(test)?);
     for path in files {
         let length = File::open(&path).and_then(|file| file.metadata()).map_err(Error::io(&path))?.len();
         if length == 0 {
@@ -96,6 +104,9 @@ fn check_settings(config: &SourceConfig) -> Result<(), Error> {
     if config.files().is_empty() {
         return Err(Error::config("files", "the list is empty", "name at least one file"));
     }
+    if let SourceConfig::Chat(chat) = config {
+        crate::chat::check(chat)?;
+    }
     if let SourceConfig::Text(text) = config
         && text.separator.as_deref() == Some("")
     {
@@ -105,9 +116,10 @@ fn check_settings(config: &SourceConfig) -> Result<(), Error> {
 }
 
 /// The files that the paths and globs name: in the order of the list, sorted inside a glob, each file once.
-fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn expand<S: AsRef<str>>(patterns: &[S]) -> Result<Vec<PathBuf>, Error> {
     let mut files: Vec<PathBuf> = Vec::new();
     for pattern in patterns {
+        let pattern = pattern.as_ref();
         if Path::new(pattern).is_dir() {
             let hint = format!("name its files, for example `{}/*.txt`", pattern.trim_end_matches('/'));
             return Err(Error::config("files", format!("`{pattern}` is a directory"), hint));
@@ -132,7 +144,7 @@ fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, Error> {
             matches
         };
         if matches.is_empty() {
-            return Err(Error::NoMatch { pattern: pattern.clone() });
+            return Err(Error::NoMatch { pattern: pattern.into() });
         }
         matches.sort();
         for path in matches {
@@ -145,7 +157,7 @@ fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The text of a file, without a byte-order mark.
-fn read_utf8(path: &Path) -> Result<String, Error> {
+pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Error::NotUtf8 {
@@ -191,7 +203,7 @@ fn line_at(bytes: &[u8], offset: usize) -> u64 {
 }
 
 /// `a`, `b` and `c`, for the list of names in an error.
-fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

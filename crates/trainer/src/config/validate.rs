@@ -73,6 +73,7 @@ impl Problems {
             SourceConfig::Jsonl(_) => "jsonl",
             SourceConfig::Csv(_) => "csv",
             SourceConfig::Labelled(_) => "labelled",
+            SourceConfig::Chat(_) => "chat",
         };
         if let Err(error) = data::source::check(source) {
             self.add([format!("data.{variant}.files")], error.to_string(), "");
@@ -244,8 +245,15 @@ impl Problems {
         }
         let labelled = matches!(config.data, SourceConfig::Labelled(_));
         let classifies = labelled && !matches!(config.objective, Some(ObjectiveConfig::MaskedLm(_)));
-        if config.clean != CleanConfig::default() && !labelled {
-            self.add(["clean"], "[clean] has no effect without [data.labelled]", "leave it out");
+        match config.data {
+            SourceConfig::Labelled(_) => {}
+            SourceConfig::Chat(_) => {
+                if let Err(error) = data::chat::check_clean(&config.clean) {
+                    self.add(["clean"], error.to_string(), "");
+                }
+            }
+            _ if config.clean == CleanConfig::default() => {}
+            _ => self.add(["clean"], "[clean] has no effect without [data.labelled] or [data.chat]", "leave it out"),
         }
         if config.augment != AugmentConfig::default() && !classifies {
             self.add(["augment"], "[augment] has no effect without a classifier's [data.labelled]", "leave it out");

@@ -1,0 +1,25 @@
+//! Conversations, for training a chat model.
+//!
+//! A file of any container (JSON, CSV, Parquet) gives records, a record in any of the formats gives a [`Conversation`].
+
+mod clean;
+mod conversation;
+mod convert;
+mod formats;
+mod json;
+mod lines;
+mod output;
+mod parquet;
+mod records;
+pub mod redact;
+mod splits;
+mod turns;
+
+pub use clean::check_clean;
+pub use conversation::{Conversation, Message};
+pub use convert::{Converted, convert, redact_file, write_messages};
+pub use lines::MAX_RECORD;
+pub use records::read_file;
+pub use redact::Redactor;
+pub(crate) use splits::check;
+pub use splits::{ChatSplits, read};
