@@ -6,7 +6,7 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, config, cv, devices, eval, export, generate, predict, sweep, tokenizer, train};
+use commands::{bench, config, cv, data, devices, eval, export, generate, predict, sweep, tokenizer, train};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -36,6 +36,9 @@ enum Command {
     /// Train or look at tokenizers.
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
+    /// Convert and redact data.
+    #[command(subcommand)]
+    Data(data::Command),
     /// Show a config as it resolves, or what a config may hold.
     #[command(subcommand)]
     Config(config::Command),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(command),
+        Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(&command),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),

@@ -62,7 +62,8 @@ impl From<trainer::config::ConfigErrors> for Failure {
 
 impl From<data::Error> for Failure {
     fn from(error: data::Error) -> Self {
-        Self::new(DATA, error)
+        let code = if matches!(error, data::Error::Output { .. }) { OUTPUT } else { DATA };
+        Self::new(code, error)
     }
 }
 

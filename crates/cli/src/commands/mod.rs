@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod config;
 pub mod cv;
+pub mod data;
 pub mod devices;
 mod ensemble;
 pub mod eval;
@@ -91,7 +92,7 @@ impl Weights {
 }
 
 /// The ids a text starts from: the prompt's own, or for an empty one the end-of-text token or a newline.
-pub fn prompt_ids(tokenizer: &data::Tokenizer, prompt: &str) -> Result<Vec<u32>, data::Error> {
+pub fn prompt_ids(tokenizer: &::data::Tokenizer, prompt: &str) -> Result<Vec<u32>, ::data::Error> {
     if !prompt.is_empty() {
         let ids = tokenizer.encode(prompt)?;
         if !ids.is_empty() {

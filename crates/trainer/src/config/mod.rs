@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use data::config::{AugmentConfig, CleanConfig};
+use data::config::{AugmentConfig, CleanConfig, RedactConfig};
 use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 use model::ModelConfig;
 use schemars::JsonSchema;
@@ -52,6 +52,10 @@ pub struct RunConfig {
     /// `predict` and `eval` apply it too.
     #[serde(default)]
     pub clean: CleanConfig,
+    /// Personal data in conversations that is replaced by placeholders, such as `[EMAIL]`, before they are divided; each
+    /// kind is counted.
+    #[serde(default)]
+    pub redact: RedactConfig,
     /// Random changes to the words of labelled training rows, others in every epoch. Chinese words are found with jieba.
     #[serde(default)]
     pub augment: AugmentConfig,

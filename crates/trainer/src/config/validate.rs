@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use data::config::{AugmentConfig, ClassificationConfig, CleanConfig, ProblemConfig};
+use data::config::{AugmentConfig, ClassificationConfig, CleanConfig, ProblemConfig, RedactConfig};
 use data::{Augmenter, ObjectiveConfig, SourceConfig, TextCleaner, TokenizerConfig};
 use model::{BertSettings, GptSettings, ModelConfig};
 
@@ -242,6 +242,16 @@ impl Problems {
         }
         if let Err(error) = Augmenter::new(&config.augment, config.train.seed) {
             self.add(["augment"], error.to_string(), "");
+        }
+        if let Err(error) = data::chat::Redactor::new(&config.redact) {
+            self.add(["redact"], error.to_string(), "");
+        }
+        if config.redact != RedactConfig::default() && !matches!(config.data, SourceConfig::Chat(_)) {
+            self.add(
+                ["redact"],
+                "[redact] has no effect without [data.chat]",
+                "leave it out, or use `firebox data redact`",
+            );
         }
         let labelled = matches!(config.data, SourceConfig::Labelled(_));
         let classifies = labelled && !matches!(config.objective, Some(ObjectiveConfig::MaskedLm(_)));
