@@ -367,11 +367,16 @@ pub struct SplitConfig {
     #[schemars(range(min = 2))]
     pub folds: Option<usize>,
     /// The fold that validates, from 0.
+    #[serde(skip_serializing_if = "is_zero")]
     pub fold: usize,
     /// Of labelled texts: trains on as many rows, drawn from the training part with replacement by this seed. `firebox cv
     /// --bag` trains one run a seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<u64>,
+}
+
+fn is_zero(fold: &usize) -> bool {
+    *fold == 0
 }
 
 impl Default for SplitConfig {

@@ -50,14 +50,14 @@ pub struct RunConfig {
     pub split: SplitConfig,
     /// How labelled texts are cleaned before they are divided. What changes a text is stored with the model, and
     /// `predict` and `eval` apply it too.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub clean: CleanConfig,
     /// Personal data in conversations that is replaced by placeholders, such as `[EMAIL]`, before they are divided; each
     /// kind is counted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub redact: RedactConfig,
     /// Random changes to the words of labelled training rows, others in every epoch. Chinese words are found with jieba.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub augment: AugmentConfig,
     /// How text becomes tokens. May be left out where `model.init_from` is given, whose tokenizer is then used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +77,11 @@ pub struct RunConfig {
     /// How the learning rate moves over the run. Each schedule rises linearly to `lr` in its warmup.
     #[serde(default)]
     pub schedule: ScheduleConfig,
+}
+
+/// Whether a table says nothing, and need not be shown.
+fn is_default<T: Default + PartialEq>(table: &T) -> bool {
+    *table == T::default()
 }
 
 /// A config that was loaded, and where each of its keys was written.

@@ -74,6 +74,10 @@ pub(super) fn for_key(key: &str, path: &str, shape: &Shape, root: &Shape, docume
     if let Some(name) = renamed(key).filter(|name| here.contains(name)) {
         return Some(in_this_table(path, name, root));
     }
+    // One letter off is a slip, whatever other tables have.
+    if let Some(name) = nearest(key, here.iter().copied()).filter(|name| damerau_levenshtein(key, name) == 1) {
+        return Some(in_this_table(path, name, root));
+    }
     let elsewhere = leaves(root, document);
     if let Some(found) = in_other_tables(key, key, &elsewhere) {
         return Some(found);
