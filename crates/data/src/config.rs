@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 mod chat;
 mod redact;
+mod template;
 
 pub use chat::{ChatColumns, ChatConfig, ChatFiles, ChatFormat, WeightedFiles};
 pub use redact::{RedactConfig, RedactKind, RedactPattern};
+pub use template::{ChatTrainingConfig, ChatTruncation, TemplateName, TrainOn};
 
 /// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`,
 /// `[data.chat]`.

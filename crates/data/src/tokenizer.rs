@@ -3,6 +3,7 @@
 mod bert;
 pub(crate) mod characters;
 pub(crate) mod chunks;
+mod parsing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,11 +15,16 @@ use crate::config::{TokenizerConfig, TruncationConfig};
 use crate::error::Error;
 use crate::tokenizer_training;
 
+pub use parsing::SpecialTokenParser;
+
 /// The token between two documents, as GPT-2 writes it.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
+const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
+/// The key of the tokenizer config that holds the chat template.
+const CHAT_TEMPLATE: &str = "chat_template";
 /// The key of the tokenizer config that says what is cut.
 const TRUNCATION: &str = "truncation_strategy";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
@@ -96,6 +102,11 @@ impl Tokenizer {
                     serde_json::from_str(&read(&file)?).map_err(|error| unusable(&file, error.to_string()))?;
                 config.extend(keys);
             }
+        }
+        // Newer directories keep the chat template in a file of its own.
+        let template = path.join(CHAT_TEMPLATE_FILE);
+        if template.exists() {
+            config.insert(CHAT_TEMPLATE.into(), read(&template)?.into());
         }
         Self::from_json(&read(&file)?, config).map_err(|message| unusable(&file, message))
     }
@@ -225,6 +236,64 @@ impl Tokenizer {
     /// The special tokens of an encoder's rows, if the vocabulary has all of them.
     pub fn specials(&self) -> Option<Specials> {
         self.specials
+    }
+
+    /// What encodes text whose special tokens count.
+    pub fn parser(&self) -> SpecialTokenParser {
+        SpecialTokenParser::new(self)
+    }
+
+    /// The text of a special token by its name in `tokenizer_config.json`, as `eos_token`.
+    pub fn named_token(&self, key: &str) -> Option<String> {
+        special(&self.config, key).map(String::from).or_else(|| {
+            // Those that saving would name.
+            let end = self.end_of_text.and_then(|id| self.token(id));
+            end.filter(|token| key == "eos_token" || (key == "bos_token" && token == END_OF_TEXT))
+        })
+    }
+
+    /// The Jinja source of the chat template, if there is one; of several the one named `default`.
+    pub fn chat_template(&self) -> Option<&str> {
+        match self.config.get(CHAT_TEMPLATE)? {
+            Value::String(source) => Some(source),
+            Value::Array(named) => {
+                let default = named.iter().find(|template| template["name"] == "default").or(named.first())?;
+                default["template"].as_str()
+            }
+            _ => None,
+        }
+    }
+
+    /// The same tokenizer with this chat template.
+    pub fn with_chat_template(mut self, source: &str) -> Self {
+        self.config.insert(CHAT_TEMPLATE.into(), json!(source));
+        self
+    }
+
+    /// The same tokenizer with these special tokens; those that it lacks get the ids behind the last.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be built with them.
+    pub fn with_special_tokens(self, tokens: &[&str]) -> Result<Self, Error> {
+        let failed = |message| Error::Tokenizer { action: "build the extended tokenizer", message };
+        let missing: Vec<&&str> = tokens.iter().filter(|token| self.inner.token_to_id(token).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(self);
+        }
+        let mut value: Value = serde_json::from_str(&self.json).map_err(|error| failed(error.to_string()))?;
+        let added = missing.iter().zip(self.vocab_size..).map(|(token, id)| {
+            json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true,
+            })
+        });
+        match value["added_tokens"].as_array_mut() {
+            Some(tokens) => tokens.extend(added),
+            None => value["added_tokens"] = added.collect(),
+        }
+        let mut extended = Self::from_json(&value.to_string(), self.config).map_err(failed)?;
+        extended.json = extended.inner.to_string(true).map_err(|error| failed(error.to_string()))?;
+        Ok(extended)
     }
 
     /// What [`crate::examples::encode`] cuts where a pair does not fit.

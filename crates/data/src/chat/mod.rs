@@ -12,7 +12,9 @@ mod output;
 mod parquet;
 mod records;
 pub mod redact;
+mod render;
 mod splits;
+mod template;
 mod turns;
 
 pub use clean::check_clean;
@@ -21,5 +23,7 @@ pub use convert::{Converted, convert, redact_file, write_messages};
 pub use lines::MAX_RECORD;
 pub use records::read_file;
 pub use redact::Redactor;
+pub use render::{EncodedConversation, MessageSpan, Owner, encode, render};
 pub(crate) use splits::check;
 pub use splits::{ChatSplits, read};
+pub use template::ChatTemplate;

@@ -1,0 +1,253 @@
+//! Chat templates: Jinja programs that write a conversation as one text, as HuggingFace's `apply_chat_template` runs
+//! them.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value as Jinja;
+use minijinja::{Environment, ErrorKind};
+use serde_json::Value;
+
+use super::Message;
+use crate::config::{ChatTrainingConfig, TemplateName};
+use crate::error::Error;
+use crate::tokenizer::Tokenizer;
+
+/// Steps a template may take: many times what a conversation of thousands of messages needs.
+const FUEL: u64 = 2_000_000;
+
+/// The longest source that is read as a template.
+const MAX_SOURCE: usize = 1 << 20;
+
+/// A chat template and the names that it uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatTemplate {
+    source: String,
+    /// What runs: the source without the tags that mark generated parts.
+    program: String,
+    bos: String,
+    eos: String,
+}
+
+impl TemplateName {
+    /// The template's source, and the special tokens that it needs beside the end-of-text token; none for the tokenizer's
+    /// own.
+    fn built_in(self) -> Option<(&'static str, &'static [&'static str])> {
+        Some(match self {
+            Self::Chatml => (include_str!("templates/chatml.jinja"), &["<|im_start|>", "<|im_end|>"]),
+            Self::Llama2 => (include_str!("templates/llama2.jinja"), &[]),
+            Self::Llama3 => (
+                include_str!("templates/llama3.jinja"),
+                &["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+            ),
+            Self::Zephyr => (include_str!("templates/zephyr.jinja"), &[]),
+            Self::Alpaca => (include_str!("templates/alpaca.jinja"), &[]),
+            Self::Plain => (include_str!("templates/plain.jinja"), &[]),
+            Self::Tokenizer => return None,
+        })
+    }
+}
+
+impl ChatTemplate {
+    /// A template with the texts that stand for `bos_token` and `eos_token`.
+    ///
+    /// # Errors
+    /// A source that is no Jinja, or too long to be a template.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, Error> {
+        if source.len() > MAX_SOURCE {
+            return Err(refused(format!("the template has {} bytes, which none needs", source.len())));
+        }
+        let template =
+            Self { source: source.into(), program: without_generation_tags(source), bos: bos.into(), eos: eos.into() };
+        template.environment()?;
+        Ok(template)
+    }
+
+    /// The template of a tokenizer's directory, if it has one.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::new`].
+    pub fn of_tokenizer(tokenizer: &Tokenizer) -> Result<Option<Self>, Error> {
+        let [bos, eos] = ["bos_token", "eos_token"].map(|key| tokenizer.named_token(key).unwrap_or_default());
+        tokenizer.chat_template().map(|source| Self::new(source, &bos, &eos)).transpose()
+    }
+
+    /// The template that a config asks for, and the tokenizer with it and the special tokens that it needs.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::new`]; `template = "tokenizer"` where the tokenizer has none; a file that cannot be read.
+    pub fn for_training(config: &ChatTrainingConfig, tokenizer: Tokenizer) -> Result<(Self, Tokenizer), Error> {
+        let name = match (config.template, tokenizer.chat_template()) {
+            (Some(name), _) => name,
+            (None, Some(_)) => TemplateName::Tokenizer,
+            (None, None) => TemplateName::Chatml,
+        };
+        let own;
+        let (source, specials) = match (&config.template_file, name.built_in()) {
+            (Some(path), _) => {
+                own = std::fs::read_to_string(path).map_err(Error::io(path))?;
+                (own.trim_end(), &[][..])
+            }
+            (None, Some((source, specials))) => (source.trim_end(), specials),
+            (None, None) => {
+                let Some(template) = Self::of_tokenizer(&tokenizer)? else {
+                    let message = "the tokenizer's directory has no chat template";
+                    return Err(Error::config("chat.template", message, "`chatml` is a usual one"));
+                };
+                return Ok((template, tokenizer));
+            }
+        };
+        let tokenizer = tokenizer.with_special_tokens(specials)?.with_chat_template(source);
+        let template = Self::of_tokenizer(&tokenizer)?;
+        Ok((template.expect("just given one"), tokenizer))
+    }
+
+    /// The Jinja source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// A conversation as one text; with `generation_prompt` followed by what stands before an answer.
+    ///
+    /// # Errors
+    /// What the template refuses, with its own words; a template that does not end.
+    pub fn render(&self, messages: &[Message], generation_prompt: bool) -> Result<String, Error> {
+        let fields = |message: &Message| {
+            Jinja::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
+        };
+        let messages: Vec<Jinja> = messages.iter().map(fields).collect();
+        let context = minijinja::context! {
+            messages => messages,
+            add_generation_prompt => generation_prompt,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+        };
+        let environment = self.environment()?;
+        let program = environment.get_template("chat").map_err(|error| refused(told(&error)))?;
+        program.render(context).map_err(|error| refused(told(&error)))
+    }
+
+    fn environment(&self) -> Result<Environment<'_>, Error> {
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| refused(told(&error)))?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_filter("tojson", to_json);
+        environment.add_template("chat", &self.program).map_err(|error| refused(told(&error)))?;
+        Ok(environment)
+    }
+}
+
+/// `tojson` as `transformers` has it: Python's `json.dumps` without escaping what is not ASCII.
+fn to_json(value: Jinja, options: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    options.assert_all_used()?;
+    let value = serde_json::to_value(&value)
+        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    Ok(python_json(&value, indent, 0))
+}
+
+fn python_json(value: &Value, indent: Option<usize>, depth: usize) -> String {
+    let (parts, ends): (Vec<String>, _) = match value {
+        Value::Array(items) => (items.iter().map(|item| python_json(item, indent, depth + 1)).collect(), ("[", "]")),
+        Value::Object(fields) => {
+            let field = |(key, value): (&String, &Value)| {
+                format!("{}: {}", Value::String(key.clone()), python_json(value, indent, depth + 1))
+            };
+            (fields.iter().map(field).collect(), ("{", "}"))
+        }
+        other => return other.to_string(),
+    };
+    match indent.filter(|_| !parts.is_empty()) {
+        None => format!("{}{}{}", ends.0, parts.join(", "), ends.1),
+        Some(width) => {
+            let [inner, outer] = [depth + 1, depth].map(|depth| " ".repeat(width * depth));
+            format!("{}\n{inner}{}\n{outer}{}", ends.0, parts.join(&format!(",\n{inner}")), ends.1)
+        }
+    }
+}
+
+/// The source with `{% generation %}` and its end, by which `transformers` marks what a model writes, replaced by a
+/// condition that always holds.
+fn without_generation_tags(source: &str) -> String {
+    let tag = |name: &str| regex::Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}")).expect("a plain pattern");
+    let opened = tag("generation").replace_all(source, "{%$1 if true $2%}");
+    tag("endgeneration").replace_all(&opened, "{%$1 endif $2%}").into_owned()
+}
+
+fn refused(message: String) -> Error {
+    Error::config("chat.template", message, "`firebox data preview` shows what a template makes of conversations")
+}
+
+/// What Jinja says is wrong.
+fn told(error: &minijinja::Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("the template does not come to an end within {FUEL} steps");
+    }
+    let line = error.line().map_or(String::new(), |line| format!(" (line {line} of the template)"));
+    format!("{}{line}", error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(turns: &[(&str, &str)]) -> Vec<Message> {
+        let message =
+            |(role, content): &(&str, &str)| Message { role: (*role).into(), content: (*content).into(), weight: None };
+        turns.iter().map(message).collect()
+    }
+
+    #[test]
+    fn each_built_in_template_writes_what_its_models_read() {
+        let turns = messages(&[("system", "Be kind."), ("user", " Hi\n"), ("assistant", "Hello!")]);
+        for (name, expected) in [
+            (
+                TemplateName::Chatml,
+                "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n Hi\n<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n",
+            ),
+            (TemplateName::Llama2, "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\n Hi [/INST] Hello! </s>"),
+            (
+                TemplateName::Llama3,
+                "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>",
+            ),
+            (TemplateName::Zephyr, "<|system|>\nBe kind.</s>\n<|user|>\n Hi\n</s>\n<|assistant|>\nHello!</s>\n"),
+            (TemplateName::Alpaca, "Be kind.\n\n### Instruction:\n Hi\n\n\n### Response:\nHello!</s>\n\n"),
+            (TemplateName::Plain, "Be kind.\n\nUser:  Hi\n\nAssistant: Hello!</s>\n"),
+        ] {
+            let source = name.built_in().unwrap().0.trim_end();
+            let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
+            assert_eq!(template.render(&turns, false).unwrap(), expected, "{name:?}");
+            let prompted = template.render(&turns[..2], true).unwrap();
+            let prompt = template.render(&turns[..2], false).unwrap();
+            assert!(prompted.starts_with(&prompt), "{name:?}: {prompted}");
+        }
+    }
+
+    #[test]
+    fn a_bad_template_is_told_and_an_endless_one_ends() {
+        let told = |source: &str| {
+            let template = ChatTemplate::new(source, "", "");
+            template.and_then(|template| template.render(&messages(&[("user", "x")]), false)).unwrap_err().to_string()
+        };
+        assert!(told("{% for x in messages %}").contains("chat.template"), "{}", told("{% for x in messages %}"));
+        let endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}";
+        assert!(told(endless).contains("does not come to an end"), "{}", told(endless));
+        assert!(told("{{ raise_exception('roles must alternate') }}").contains("roles must alternate"));
+        assert!(told(&"x".repeat(MAX_SOURCE + 1)).contains("bytes"));
+    }
+
+    #[test]
+    fn generation_tags_python_methods_and_json_work_as_in_transformers() {
+        let source = "{% for m in messages %}{%- generation -%} {{ m.content.strip().title() }} {%- endgeneration %}{% endfor %}{{ {'a': [1, 'é']} | tojson }}";
+        let template = ChatTemplate::new(source, "", "").unwrap();
+        assert_eq!(
+            template.render(&messages(&[("user", " hi there ")]), false).unwrap(),
+            "Hi There{\"a\": [1, \"é\"]}"
+        );
+        let pretty = ChatTemplate::new("{{ {'a': [1, 2]} | tojson(indent=2) }}", "", "").unwrap();
+        assert_eq!(pretty.render(&[], false).unwrap(), "{\n  \"a\": [\n    1,\n    2\n  ]\n}");
+    }
+}
