@@ -37,6 +37,17 @@ impl TokenStream {
         Ok(Self::new(&tokenizer.encode_all(documents)?, tokenizer.end_of_text()))
     }
 
+    /// Encodes the documents and joins them as an encoder reads them, with `[SEP]` between two, which no mask ever hides.
+    ///
+    /// # Errors
+    /// A document that the tokenizer cannot encode; a tokenizer without an encoder's special tokens.
+    pub fn separated(tokenizer: &Tokenizer, documents: &[String]) -> Result<Self, Error> {
+        let sep = crate::examples::specials(tokenizer)?.sep;
+        let mut documents = tokenizer.encode_all(documents)?;
+        documents.retain(|document| !document.is_empty());
+        Ok(Self { tokens: documents.join(&sep).into() })
+    }
+
     /// The token ids.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens

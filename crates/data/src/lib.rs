@@ -14,6 +14,7 @@ pub mod collate;
 pub mod config;
 pub mod error;
 pub mod examples;
+mod length_order;
 pub mod masking;
 pub mod near_duplicates;
 pub mod permutation;

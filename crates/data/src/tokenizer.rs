@@ -4,7 +4,7 @@ mod bert;
 pub(crate) mod characters;
 pub(crate) mod chunks;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -38,6 +38,8 @@ pub struct Tokenizer {
     cuttable: bool,
     end_of_text: Option<u32>,
     specials: Option<Specials>,
+    /// What is no piece of text: the above, the unknown token, and what `tokenizer.json` calls special.
+    special_ids: BTreeSet<u32>,
     vocab_size: usize,
 }
 
@@ -133,7 +135,7 @@ impl Tokenizer {
             .into_iter()
             .chain([END_OF_TEXT])
             .find_map(|token| vocabulary.get(token).copied());
-        let [pad, _, cls, sep, mask] = bert::SPECIALS.map(|token| {
+        let [pad, unknown, cls, sep, mask] = bert::SPECIALS.map(|token| {
             let key = format!("{}_token", token.trim_matches(['[', ']']).to_lowercase());
             let named = special(&config, &key).and_then(|token| vocabulary.get(token));
             named.or_else(|| vocabulary.get(token)).copied()
@@ -142,8 +144,12 @@ impl Tokenizer {
             (Some(pad), Some(cls), Some(sep), Some(mask)) => Some(Specials { pad, cls, sep, mask }),
             _ => None,
         };
+        let added = inner.get_added_tokens_decoder();
+        let added = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id);
+        let special_ids = [pad, unknown, cls, sep, mask].into_iter().flatten().chain(added).collect();
         Ok(Self {
             specials,
+            special_ids,
             characters: characters::recognize(&value),
             cuttable: chunks::cuttable(&value),
             inner,
@@ -223,6 +229,12 @@ impl Tokenizer {
     /// The special tokens of an encoder's rows, if the vocabulary has all of them.
     pub fn specials(&self) -> Option<Specials> {
         self.specials
+    }
+
+    /// Whether an id is no piece of text: padding, an unknown word, the ends of a text, or what else the tokenizer holds as
+    /// special; an id without a token too.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id) || self.inner.id_to_token(id).is_none()
     }
 
     /// Whether a token continues the word of the one before it.

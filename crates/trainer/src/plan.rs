@@ -172,7 +172,10 @@ impl Prepared {
             }
             Parts::Texts(texts) => {
                 let stream = |documents: &[String]| -> Result<TokenStream, Error> {
-                    Ok(TokenStream::encode(&tokenizer, documents)?)
+                    Ok(match &objective {
+                        ObjectiveConfig::MaskedLm(_) => TokenStream::separated(&tokenizer, documents)?,
+                        _ => TokenStream::encode(&tokenizer, documents)?,
+                    })
                 };
                 let [train, validation, test] = [stream(&texts[0])?, stream(&texts[1])?, stream(&texts[2])?];
                 check_ids(&[&train, &validation], model_config.vocab_size())?;

@@ -111,7 +111,7 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
             return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
         };
         let corpus = data::source::read(&source(path, arguments))?;
-        let stream = TokenStream::encode(&tokenizer, &corpus.documents)?;
+        let stream = TokenStream::separated(&tokenizer, &corpus.documents)?;
         let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
         Batches::masked_evaluation(stream, masking, seq_len, 0, usize::MAX)?
     } else {
