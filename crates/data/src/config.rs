@@ -1,11 +1,16 @@
 //! The parts of a run's config that this crate owns. The documentation of the fields is the config reference.
 
+mod tagged;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`.
+pub use tagged::{TagScheme, TaggedConfig};
+
+/// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`,
+/// `[data.tagged]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SourceConfig {
@@ -17,6 +22,8 @@ pub enum SourceConfig {
     Csv(RecordsConfig),
     /// Texts with labels, for a classifier: CSV, TSV or JSONL by the file's extension.
     Labelled(LabelledConfig),
+    /// Sentences whose words carry tags: CoNLL, or JSONL by the file's extension.
+    Tagged(TaggedConfig),
 }
 
 impl SourceConfig {
@@ -26,6 +33,7 @@ impl SourceConfig {
             Self::Text(text) => &text.files,
             Self::Jsonl(records) | Self::Csv(records) => &records.files,
             Self::Labelled(labelled) => &labelled.files,
+            Self::Tagged(tagged) => &tagged.files,
         }
     }
 }
@@ -188,7 +196,8 @@ pub struct SynonymsConfig {
     pub probability: f64,
 }
 
-/// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`.
+/// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`,
+/// `[objective.tagging]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ObjectiveConfig {
@@ -198,6 +207,8 @@ pub enum ObjectiveConfig {
     MaskedLm(MaskedLmConfig),
     /// One label for each text.
     Classification(ClassificationConfig),
+    /// One tag for each word.
+    Tagging(TaggingConfig),
 }
 
 /// Causal language modelling; it has no settings.
@@ -230,6 +241,11 @@ pub struct ClassificationConfig {
     /// How much an example counts: `none`, all alike; `balanced`, so that every label counts alike.
     pub class_weights: ClassWeights,
 }
+
+/// One tag for each word, read at its first piece; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaggingConfig {}
 
 /// How much an example counts by its label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

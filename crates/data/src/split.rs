@@ -31,6 +31,18 @@ enum Part {
 /// # Errors
 /// A fraction below 0 or not finite, or fractions that leave nothing to train on.
 pub fn split(corpus: Corpus, config: &SplitConfig) -> Result<Splits, Error> {
+    check(config)?;
+    Ok(match corpus.documents.as_slice() {
+        [document] => by_position(document, config),
+        _ => by_document(corpus.documents, config),
+    })
+}
+
+/// Whether the fractions can be met.
+///
+/// # Errors
+/// A fraction below 0 or not finite, or fractions that leave nothing to train on.
+pub(crate) fn check(config: &SplitConfig) -> Result<(), Error> {
     for (key, value) in [("split.validation", config.validation), ("split.test", config.test)] {
         if !(0.0..1.0).contains(&value) {
             return Err(Error::config(
@@ -45,10 +57,7 @@ pub fn split(corpus: Corpus, config: &SplitConfig) -> Result<Splits, Error> {
             format!("with `split.test` it makes {}, which leaves nothing to train on", config.validation + config.test);
         return Err(Error::config("split.validation", message, "the two must add up to less than 1"));
     }
-    Ok(match corpus.documents.as_slice() {
-        [document] => by_position(document, config),
-        _ => by_document(corpus.documents, config),
-    })
+    Ok(())
 }
 
 /// Cuts one text at character boundaries near the fractions of its bytes.

@@ -257,13 +257,18 @@ fn is_encoder(config: &RunConfig) -> Result<bool, Error> {
 fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
     let encoder = is_encoder(config)?;
     let labelled = matches!(config.data, SourceConfig::Labelled(_));
+    let tagged = matches!(config.data, SourceConfig::Tagged(_));
     let objective = config.objective.clone().unwrap_or_else(|| match (encoder, labelled) {
+        (true, _) if tagged => ObjectiveConfig::Tagging(Default::default()),
         (false, _) => ObjectiveConfig::Causal(Default::default()),
         (true, true) => ObjectiveConfig::Classification(Default::default()),
         (true, false) => ObjectiveConfig::MaskedLm(Default::default()),
     });
     let refused = |message: &str| Err(Error::Config(message.into()));
     match (&objective, encoder, labelled) {
+        (ObjectiveConfig::Tagging(_), ..) => {
+            refused("`objective.tagging` is not trained yet; hint: `[objective.masked_lm]` learns from the same sentences")
+        }
         (ObjectiveConfig::Causal(_), true, _) => {
             refused("`objective.causal` is for a GPT, the model is a BERT; hint: `[objective.masked_lm]`")
         }

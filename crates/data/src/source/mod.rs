@@ -1,9 +1,12 @@
 //! Files in, documents out: one module a format.
 
+mod conll;
 mod csv;
 mod jsonl;
 pub mod labelled;
 mod stratified;
+mod tag_scheme;
+pub mod tagged;
 mod text;
 
 pub use stratified::{Fold, stratified_folds};
@@ -11,7 +14,7 @@ pub use stratified::{Fold, stratified_folds};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::config::SourceConfig;
+use crate::config::{OnBadRow, SourceConfig};
 use crate::error::Error;
 
 /// The documents of a source, in the order of its files.
@@ -51,14 +54,22 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     let files = expand(config.files())?;
     let mut documents = Vec::new();
     for path in &files {
-        let text = read_utf8(path)?;
         match config {
-            SourceConfig::Text(text_config) => text::documents(text, text_config.separator.as_deref(), &mut documents),
-            SourceConfig::Jsonl(records) => jsonl::documents(path, &text, &records.field, &mut documents)?,
-            SourceConfig::Csv(records) => csv::documents(path, &text, &records.field, &mut documents)?,
+            SourceConfig::Text(text_config) => {
+                text::documents(read_utf8(path)?, text_config.separator.as_deref(), &mut documents);
+            }
+            SourceConfig::Jsonl(records) => {
+                jsonl::documents(path, &read_utf8(path)?, &records.field, &mut documents)?;
+            }
+            SourceConfig::Csv(records) => csv::documents(path, &read_utf8(path)?, &records.field, &mut documents)?,
             SourceConfig::Labelled(labelled) => {
-                let examples = labelled::read_file(path, &text, labelled, false, &mut Vec::new())?;
+                let bytes = bytes_of(path, labelled.on_bad_row)?;
+                let examples = labelled::read_file(path, &bytes, labelled, false, &mut Vec::new())?;
                 documents.extend(examples.into_iter().flat_map(|example| [Some(example.text), example.pair]).flatten());
+            }
+            SourceConfig::Tagged(tagged) => {
+                let sentences = tagged::read_file(path, tagged, &mut Vec::new())?;
+                documents.extend(sentences.iter().map(tagged::TaggedSentence::text));
             }
         }
     }
@@ -81,9 +92,16 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
 pub fn check(config: &SourceConfig) -> Result<(), Error> {
     check_settings(config)?;
     let mut files = expand(config.files())?;
-    if let SourceConfig::Labelled(labelled) = config {
-        files.extend(expand(&labelled.validation_files)?);
-        files.extend(expand(&labelled.test_files)?);
+    match config {
+        SourceConfig::Labelled(labelled) => {
+            files.extend(expand(&labelled.validation_files)?);
+            files.extend(expand(&labelled.test_files)?);
+        }
+        SourceConfig::Tagged(tagged) => {
+            files.extend(expand(&tagged.validation_files)?);
+            files.extend(expand(&tagged.test_files)?);
+        }
+        SourceConfig::Text(_) | SourceConfig::Jsonl(_) | SourceConfig::Csv(_) => {}
     }
     for path in files {
         let length = File::open(&path).and_then(|file| file.metadata()).map_err(Error::io(&path))?.len();
@@ -146,8 +164,8 @@ fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// The text of a file, without a byte-order mark.
-fn read_utf8(path: &Path) -> Result<String, Error> {
+/// The bytes of a file that does not begin like UTF-16.
+fn read_raw(path: &Path) -> Result<Vec<u8>, Error> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Error::NotUtf8 {
@@ -158,6 +176,61 @@ fn read_utf8(path: &Path) -> Result<String, Error> {
             hint: "the file begins like UTF-16; convert it: iconv -f UTF-16 -t UTF-8".into(),
         });
     }
+    Ok(bytes)
+}
+
+/// A file's bytes without a byte-order mark.
+///
+/// # Errors
+/// No byte is left.
+fn without_mark(path: &Path, mut bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    if bytes.is_empty() {
+        return Err(Error::EmptyFile { path: path.into() });
+    }
+    Ok(bytes)
+}
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The bytes of a file of rows: all of them text, unless bad rows are skipped.
+fn bytes_of(path: &Path, on_bad_row: OnBadRow) -> Result<Vec<u8>, Error> {
+    match on_bad_row {
+        OnBadRow::Error => Ok(read_utf8(path)?.into_bytes()),
+        OnBadRow::Skip => without_mark(path, read_raw(path)?),
+    }
+}
+
+/// Lines, without their ends, and their numbers from 1.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    (1..).zip(bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|byte| *byte == b'\n'))
+}
+
+/// A row's text.
+///
+/// # Errors
+/// Bytes that are not UTF-8, or NUL bytes, by file and line.
+fn text_of<'a>(path: &Path, line: u64, row: &'a [u8]) -> Result<&'a str, Error> {
+    let error = |offset: usize, message: String, hint: &str| {
+        let line = line + line_at(row, offset) - 1;
+        Error::Record { path: path.into(), line, message, hint: hint.into() }
+    };
+    if let Some(offset) = row.iter().position(|byte| *byte == 0) {
+        return Err(error(offset, "the row has a NUL byte".into(), "convert the file to text, or remove the row"));
+    }
+    std::str::from_utf8(row).map_err(|cause| {
+        let offset = cause.valid_up_to();
+        let message = format!("the byte 0x{:02x} in this row is not UTF-8", row[offset]);
+        error(offset, message, "convert the file, for example: iconv -f LATIN1 -t UTF-8")
+    })
+}
+
+/// The text of a file, without a byte-order mark.
+fn read_utf8(path: &Path) -> Result<String, Error> {
+    let bytes = read_raw(path)?;
     if let Some(offset) = bytes.iter().position(|&byte| byte == 0) {
         return Err(Error::Binary {
             path: path.into(),
@@ -166,25 +239,18 @@ fn read_utf8(path: &Path) -> Result<String, Error> {
             hint: "`files` takes text; point it at another file or convert this one".into(),
         });
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let bytes = error.as_bytes();
-        Error::NotUtf8 {
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        let offset = error.valid_up_to();
+        return Err(Error::NotUtf8 {
             path: path.into(),
-            line: line_at(bytes, offset),
+            line: line_at(&bytes, offset),
             offset: offset as u64,
             byte: bytes[offset],
             hint: "convert the file, for example: iconv -f LATIN1 -t UTF-8".into(),
-        }
-    })?;
-    let text = match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    };
-    if text.is_empty() {
-        return Err(Error::EmptyFile { path: path.into() });
+        });
     }
-    Ok(text)
+    let text = String::from_utf8(without_mark(path, bytes)?);
+    Ok(text.expect("text without its first character is text"))
 }
 
 /// The line of a byte, from 1.

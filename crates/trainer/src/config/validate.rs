@@ -70,6 +70,7 @@ impl Problems {
             SourceConfig::Jsonl(_) => "jsonl",
             SourceConfig::Csv(_) => "csv",
             SourceConfig::Labelled(_) => "labelled",
+            SourceConfig::Tagged(_) => "tagged",
         };
         if let Err(error) = data::source::check(source) {
             self.add([format!("data.{variant}.files")], error.to_string(), "");
