@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::examples::Examples;
 use crate::masking::{self, Masking};
 use crate::permutation::{Permutation, keyed_hash};
+use crate::tagged::TaggedExamples;
 use crate::tokenizer::Tokenizer;
 
 /// All tokens of a split, one after the other; cheap to clone.
@@ -80,6 +81,8 @@ enum Rows {
     Masked(TokenStream, Arc<Masking>),
     /// Labelled texts.
     Labelled(Examples),
+    /// Sentences whose words carry tags.
+    Tagged(TaggedExamples),
 }
 
 impl Rows {
@@ -94,6 +97,7 @@ impl Rows {
                 masking.batch(&texts, ids)
             }
             Self::Labelled(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
+            Self::Tagged(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
         }
     }
 
@@ -102,7 +106,7 @@ impl Rows {
         match self {
             Self::Causal(stream) => Some((stream, seq_len, 1)),
             Self::Masked(stream, _) => Some((stream, seq_len.saturating_sub(Masking::AROUND), 0)),
-            Self::Labelled(_) => None,
+            Self::Labelled(_) | Self::Tagged(_) => None,
         }
     }
 
@@ -110,6 +114,7 @@ impl Rows {
     fn count(&self, seq_len: usize) -> Result<u64, Error> {
         match self {
             Self::Labelled(examples) => Ok(examples.len() as u64),
+            Self::Tagged(examples) => Ok(examples.len() as u64),
             _ => {
                 let (stream, width, behind) = self.window(seq_len).expect("rows of a text");
                 if width == 0 || stream.len() < width + behind {
@@ -159,6 +164,17 @@ impl Batches {
         Self::new(Rows::Labelled(examples), seq_len, 0)
     }
 
+    /// The plan over tagged sentences, at most `seq_len` tokens long.
+    ///
+    /// # Errors
+    /// No sentence.
+    pub fn tagged(examples: TaggedExamples, seq_len: usize) -> Result<Self, Error> {
+        if examples.is_empty() {
+            return Err(Error::NoDocuments { files: 0 });
+        }
+        Self::new(Rows::Tagged(examples), seq_len, 0)
+    }
+
     fn new(rows: Rows, seq_len: usize, seed: u64) -> Result<Self, Error> {
         let rows_per_epoch = rows.count(seq_len)?;
         Ok(Self { rows, seq_len, seed, rows_per_epoch })
@@ -179,6 +195,7 @@ impl Batches {
     pub fn at(&self, position: u64, rows: usize) -> Batch {
         let (stream, width, behind) = match (&self.rows, self.rows.window(self.seq_len)) {
             (Rows::Labelled(examples), _) => return examples.at(position, rows),
+            (Rows::Tagged(examples), _) => return examples.at(position, rows),
             (_, window) => window.expect("rows of a text"),
         };
         let last_start = stream.len() - behind - width;
@@ -243,6 +260,11 @@ impl EvaluationRows {
     /// At most `max_rows` labelled texts, the shortest first.
     pub fn labelled(examples: Examples, seq_len: usize, max_rows: usize) -> Self {
         Self { chosen: examples.by_length(max_rows), rows: Rows::Labelled(examples), seq_len }
+    }
+
+    /// At most `max_rows` tagged sentences, the shortest first.
+    pub fn tagged(examples: TaggedExamples, seq_len: usize, max_rows: usize) -> Self {
+        Self { chosen: examples.by_length(max_rows), rows: Rows::Tagged(examples), seq_len }
     }
 
     /// How many rows there are.
