@@ -226,11 +226,14 @@ pub struct MaskedLmConfig {
     pub probability: f64,
     /// Whether all tokens of a word are chosen together.
     pub whole_word: bool,
+    /// Whether rows are pairs of segments, and the model also learns whether the second is what follows the first in its
+    /// document; half of them are of another one. Needs two documents or more.
+    pub next_sentence: bool,
 }
 
 impl Default for MaskedLmConfig {
     fn default() -> Self {
-        Self { probability: 0.15, whole_word: false }
+        Self { probability: 0.15, whole_word: false, next_sentence: false }
     }
 }
 

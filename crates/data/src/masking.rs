@@ -52,15 +52,19 @@ impl Masking {
         let rows: Vec<Vec<u32>> = texts.iter().map(whole).collect();
         let mut batch =
             padded(&rows.iter().map(|row| (&row[..], row.len())).collect::<Vec<_>>(), self.specials.pad, ids);
+        self.hide(&mut batch, rows.iter().map(Vec::len));
+        batch
+    }
+
+    /// Makes guessing the tokens of rows of these lengths, which a special token begins and ends, the term of a batch.
+    pub(crate) fn hide(&self, batch: &mut Batch, lengths: impl Iterator<Item = usize>) {
         let width = batch.shape[1];
         batch.targets = vec![Target::Tokens(batch.tokens.clone())];
         batch.weights = vec![vec![0.0; batch.tokens.len()]];
-        for (row, (text, id)) in texts.iter().zip(batch.rows.clone()).enumerate() {
-            let first = row * width + 1;
-            let tokens = &mut batch.tokens[first..first + text.len()];
-            self.mask(tokens, &mut batch.weights[0][first..first + text.len()], id);
+        for ((row, length), id) in lengths.enumerate().zip(batch.rows.clone()) {
+            let inner = row * width + 1..row * width + length - 1;
+            self.mask(&mut batch.tokens[inner.clone()], &mut batch.weights[0][inner], id);
         }
-        batch
     }
 
     /// Chooses, in whole words or token by token, and replaces 80% of the chosen by `[MASK]`, 10% by a random token.
@@ -104,7 +108,7 @@ mod tests {
             BertTokenizerConfig { vocab_size: 200, min_frequency: 1, lowercase: true, level: TokenLevel::Wordpiece };
         let text: String = (0..400).map(|i| format!("w{} ", i * i % 997)).collect();
         let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &[text], false).unwrap();
-        (Masking::new(&MaskedLmConfig { probability: 0.15, whole_word }, &tokenizer, 11).unwrap(), tokenizer)
+        (Masking::new(&MaskedLmConfig { whole_word, ..Default::default() }, &tokenizer, 11).unwrap(), tokenizer)
     }
 
     #[test]
@@ -183,7 +187,7 @@ mod tests {
         let stream = crate::TokenStream::separated(&tokenizer, &["w1 w4".into(), String::new(), "w9".into()]).unwrap();
         let parts: Vec<&[u32]> = stream.tokens().split(|token| *token == 3).collect();
         assert_eq!(parts, [tokenizer.encode("w1 w4").unwrap(), tokenizer.encode("w9").unwrap()]);
-        let masking = Masking { config: MaskedLmConfig { probability: 1.0, whole_word: false }, ..masking(false).0 };
+        let masking = Masking { config: MaskedLmConfig { probability: 1.0, ..Default::default() }, ..masking(false).0 };
         let batch = masking.batch(&[stream.tokens()], vec![RowId { epoch: 0, row: 0 }]);
         let sep = 1 + stream.tokens().iter().position(|token| *token == 3).unwrap();
         assert_eq!((batch.tokens[sep], batch.weights[0][sep]), (3, 0.0));

@@ -266,8 +266,11 @@ fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
     });
     let refused = |message: &str| Err(Error::Config(message.into()));
     match (&objective, encoder, labelled) {
-        (ObjectiveConfig::Tagging(_), ..) => {
-            refused("`objective.tagging` is not trained yet; hint: `[objective.masked_lm]` learns from the same sentences")
+        (ObjectiveConfig::Tagging(_), ..) => refused(
+            "`objective.tagging` is not trained yet; hint: `[objective.masked_lm]` learns from the same sentences",
+        ),
+        (ObjectiveConfig::MaskedLm(masked_lm), ..) if masked_lm.next_sentence => {
+            refused("`objective.masked_lm.next_sentence` is not trained yet; hint: leave it out")
         }
         (ObjectiveConfig::Causal(_), true, _) => {
             refused("`objective.causal` is for a GPT, the model is a BERT; hint: `[objective.masked_lm]`")
