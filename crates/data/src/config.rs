@@ -297,7 +297,7 @@ pub enum TokenizerConfig {
     Unigram(UnigramConfig),
     /// What a BERT reads: `[CLS]`, `[SEP]`, `[MASK]`, `[PAD]` and `[UNK]` beside the pieces of words, or characters.
     Bert(BertTokenizerConfig),
-    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has a `tokenizer.json`.
+    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has one of the two.
     File(FileConfig),
 }
 
@@ -371,7 +371,7 @@ pub struct UnigramConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has a `tokenizer.json`.
+    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has one of the two.
     pub path: PathBuf,
 }
 
@@ -407,6 +407,19 @@ mod tests {
     fn a_char_tokenizer_is_an_empty_table() {
         let run: Run = toml::from_str("[data.text]\nfiles = ['a']\nseparator = \"\\n\\n\"\n[tokenizer.char]").unwrap();
         assert_eq!(run.tokenizer, TokenizerConfig::Char(CharConfig {}));
+    }
+
+    #[test]
+    fn a_tagged_source_and_next_sentences_have_defaults() {
+        let run: Run = toml::from_str("[data.tagged]\nfiles = ['a']\nscheme = 'bioes'\n[tokenizer.char]").unwrap();
+        let SourceConfig::Tagged(tagged) = &run.data else { panic!("[data.tagged]") };
+        assert_eq!((tagged.token_column, tagged.tag_column, tagged.scheme), (1, None, TagScheme::Bioes));
+        assert_eq!((tagged.tokens.as_str(), tagged.tags.as_str(), tagged.repair), ("tokens", "tags", false));
+        assert_eq!(run.data.files(), ["a"]);
+        assert!(toml::from_str::<Run>("[data.tagged]\nfiles = ['a']\nlabels = 'x'\n[tokenizer.char]").is_err());
+        assert!(!toml::from_str::<MaskedLmConfig>("").unwrap().next_sentence);
+        let objective: ObjectiveConfig = toml::from_str("[tagging]").unwrap();
+        assert_eq!(objective, ObjectiveConfig::Tagging(TaggingConfig {}));
     }
 
     #[test]

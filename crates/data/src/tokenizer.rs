@@ -18,6 +18,7 @@ use crate::tokenizer_training;
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
+const VOCABULARY_FILE: &str = "vocab.txt";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
@@ -67,25 +68,18 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json`, or a HuggingFace directory that has one.
+    /// Opens a `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has one of the two. Of a directory
+    /// without `tokenizer.json` the `tokenizer_config.json` says whether text is lower-cased; where nothing does, it is if no
+    /// token has a capital.
     ///
     /// # Errors
     /// A missing file, or one that is no tokenizer.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         if path.extension().is_some_and(|extension| extension == "txt") {
-            let json = bert::from_vocab(&read(path)?).map_err(|message| unusable(path, message))?;
-            return Self::from_json(&json.to_string(), Map::new()).map_err(|message| unusable(path, message));
+            return Self::from_vocabulary(path, Map::new());
         }
         if !path.is_dir() {
             return Self::from_json(&read(path)?, Map::new()).map_err(|message| unusable(path, message));
-        }
-        let file = path.join(TOKENIZER_FILE);
-        if !file.exists() {
-            return Err(Error::TokenizerFile {
-                path: path.into(),
-                message: format!("the directory has no {TOKENIZER_FILE}"),
-                hint: "save it from Python with AutoTokenizer.from_pretrained(..).save_pretrained(..)".into(),
-            });
         }
         let mut config = Map::new();
         // Older directories keep the names of the special tokens in a file of their own; the config's win.
@@ -97,7 +91,24 @@ impl Tokenizer {
                 config.extend(keys);
             }
         }
-        Self::from_json(&read(&file)?, config).map_err(|message| unusable(&file, message))
+        let [file, vocabulary] = [TOKENIZER_FILE, VOCABULARY_FILE].map(|name| path.join(name));
+        if file.exists() {
+            return Self::from_json(&read(&file)?, config).map_err(|message| unusable(&file, message));
+        }
+        if vocabulary.exists() {
+            return Self::from_vocabulary(&vocabulary, config);
+        }
+        Err(Error::TokenizerFile {
+            path: path.into(),
+            message: format!("the directory has no {TOKENIZER_FILE} and no BERT's {VOCABULARY_FILE}"),
+            hint: "save it from Python with AutoTokenizer.from_pretrained(..).save_pretrained(..)".into(),
+        })
+    }
+
+    /// The tokenizer of a BERT's `vocab.txt`, with the keys of the `tokenizer_config.json` beside it.
+    fn from_vocabulary(path: &Path, config: Map<String, Value>) -> Result<Self, Error> {
+        let build = |text: &str| Self::from_json(&bert::from_vocab(text, &config)?.to_string(), config.clone());
+        build(&read(path)?).map_err(|message| unusable(path, message))
     }
 
     /// The tokenizer that the config asks for, trained on the documents or opened from its file. The same documents
@@ -293,7 +304,7 @@ fn unusable(path: &Path, message: String) -> Error {
     Error::TokenizerFile {
         path: path.into(),
         message: format!("not a usable tokenizer file: {message}"),
-        hint: "it must be a tokenizer.json as HuggingFace's `tokenizers` saves it".into(),
+        hint: "it must be a tokenizer.json as HuggingFace's `tokenizers` saves it, or a BERT's vocab.txt".into(),
     }
 }
 
