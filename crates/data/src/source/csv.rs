@@ -172,6 +172,7 @@ mod tests {
     use crate::config::SourceConfig;
     use crate::error::Error;
     use crate::source::Corpus;
+    use proptest::prelude::*;
     use std::path::Path;
 
     fn read(text: &str) -> Result<Corpus, Error> {
@@ -238,5 +239,26 @@ mod tests {
     #[test]
     fn a_header_alone_holds_no_text() {
         assert!(matches!(read("text\n"), Err(Error::NoDocuments { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_as_csv_is_read_as_it_was(rows in proptest::collection::vec("[a\",\n é]{1,8}", 0..12)) {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record(["id", "text"]).unwrap();
+            rows.iter().for_each(|text| writer.write_record(["1", text]).unwrap());
+            prop_assert_eq!(read_good(&writer.into_inner().unwrap()), (rows, vec![]));
+        }
+
+        #[test]
+        fn whatever_stands_in_a_file_bad_records_have_a_line_of_it_and_good_ones_are_read(
+            bytes in proptest::collection::vec(proptest::sample::select(b"a\",\n\r\0\xff\xe9".to_vec()), 0..60),
+        ) {
+            let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+            let (texts, bad) = read_good(&[b"text,id\n", &bytes[..], b"\ngood,1\n"].concat());
+            prop_assert!(bad.iter().all(|line| (2..=2 + lines as u64).contains(line)));
+            // Unless an open quote takes it in, or its line stands behind what closes one.
+            prop_assert!(bytes.contains(&b'"') || texts.last().map(String::as_str) == Some("good"));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{bytes_of, csv, expand, jsonl, stratified::stratified};
+use super::{bytes_of, csv, expand, jsonl, nothing_left, stratified::stratified};
 use crate::clean::{TextCleaner, clean_examples, drop_leaked};
 use crate::config::{CleanConfig, LabelledConfig, OnBadRow, SplitConfig};
 use crate::error::Error;
@@ -129,11 +129,12 @@ fn read_rows(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
     let mut examples = Vec::new();
+    let before = notes.len();
     for path in expand(files)? {
         examples.extend(read_file(&path, &bytes_of(&path, config.on_bad_row)?, config, empty_texts, notes)?);
     }
     if examples.is_empty() && !files.is_empty() {
-        return Err(Error::NoDocuments { files: files.len() });
+        return Err(nothing_left(files.len(), &notes[before..]));
     }
     Ok(examples)
 }
@@ -303,6 +304,8 @@ mod tests {
         let (texts, notes) = read("a.jsonl", jsonl, OnBadRow::Skip);
         assert_eq!(texts.unwrap(), ["one", "two"]);
         assert!(notes.contains("left out 3 rows") && notes.contains("a.jsonl:2: the byte 0xe9"), "{notes}");
+        let error = read("a.csv", b"text,label\nx\0,a\n", OnBadRow::Skip).0.unwrap_err().to_string();
+        assert!(error.contains("no row is left: left out 1 rows") && error.contains("a.csv:2: the row has"), "{error}");
         for (name, contents, place) in [
             ("a.csv", &csv[..], "a.csv:5: NUL byte"),
             ("b.csv", &b"text,label\na,b\nc\xff,d\n"[..], "b.csv:3: the byte 0xff"),

@@ -53,6 +53,7 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     check_settings(config)?;
     let files = expand(config.files())?;
     let mut documents = Vec::new();
+    let mut notes = Vec::new();
     for path in &files {
         match config {
             SourceConfig::Text(text_config) => {
@@ -64,11 +65,11 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
             SourceConfig::Csv(records) => csv::documents(path, &read_utf8(path)?, &records.field, &mut documents)?,
             SourceConfig::Labelled(labelled) => {
                 let bytes = bytes_of(path, labelled.on_bad_row)?;
-                let examples = labelled::read_file(path, &bytes, labelled, false, &mut Vec::new())?;
+                let examples = labelled::read_file(path, &bytes, labelled, false, &mut notes)?;
                 documents.extend(examples.into_iter().flat_map(|example| [Some(example.text), example.pair]).flatten());
             }
             SourceConfig::Tagged(tagged) => {
-                let sentences = tagged::read_file(path, tagged, &mut Vec::new())?;
+                let sentences = tagged::read_file(path, tagged, &mut notes)?;
                 documents.extend(sentences.iter().map(tagged::TaggedSentence::text));
             }
         }
@@ -76,8 +77,9 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     let found = documents.len();
     let corpus = Corpus::new(documents);
     if corpus.documents.is_empty() {
-        return Err(Error::NoDocuments { files: files.len() });
+        return Err(nothing_left(files.len(), &notes));
     }
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     let dropped = found - corpus.documents.len();
     if dropped > 0 {
         tracing::warn!("left out {dropped} of {found} documents: they are empty");
@@ -251,6 +253,14 @@ fn read_utf8(path: &Path) -> Result<String, Error> {
     }
     let text = String::from_utf8(without_mark(path, bytes)?);
     Ok(text.expect("text without its first character is text"))
+}
+
+/// Files whose rows were read and none of which is left; the notes say of which rows that is why.
+fn nothing_left(files: usize, notes: &[String]) -> Error {
+    match notes.first() {
+        None => Error::NoDocuments { files },
+        Some(note) => Error::config("files", format!("no row is left: {note}"), "correct the rows"),
+    }
 }
 
 /// The line of a byte, from 1.

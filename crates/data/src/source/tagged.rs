@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{bytes_of, conll, expand, jsonl, tag_scheme};
+use super::{bytes_of, conll, expand, jsonl, nothing_left, tag_scheme};
 use crate::config::{OnBadRow, SplitConfig, TaggedConfig};
 use crate::error::Error;
 use crate::split;
@@ -122,11 +122,12 @@ pub fn read_files(
         return Err(Error::config("tag_column", "it is also `token_column`", "leave it out where tags come last"));
     }
     let mut sentences = Vec::new();
+    let before = notes.len();
     for path in expand(files)? {
         sentences.extend(read_file(&path, config, notes)?);
     }
     if sentences.is_empty() && !files.is_empty() {
-        return Err(Error::NoDocuments { files: files.len() });
+        return Err(nothing_left(files.len(), &notes[before..]));
     }
     Ok(sentences)
 }
@@ -269,6 +270,7 @@ fn divide(sentences: Vec<TaggedSentence>, fractions: [f64; 2], seed: u64) -> [Ve
 mod tests {
     use super::*;
     use crate::config::TagScheme;
+    use proptest::prelude::*;
 
     fn config(files: Vec<String>) -> TaggedConfig {
         toml::from_str(&format!("files = {files:?}")).unwrap()
@@ -433,5 +435,21 @@ mod tests {
         assert!(error.contains("t.txt:2: the tag `B-NEW`"), "{error}");
         let error = splits(&[("a.txt", "a O\n\nb O\n".into())], &split).unwrap_err().to_string();
         assert!(error.contains("one tag, `O`"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_a_file_every_sentence_that_is_read_has_a_tag_for_each_word(
+            bytes in proptest::collection::vec(proptest::sample::select(b"aOBI-X# \t\n\r\0\xff{}[]\",:".to_vec()), 1..80),
+            jsonl: bool,
+        ) {
+            let change = |config: &mut TaggedConfig| (config.on_bad_row, config.repair) = (OnBadRow::Skip, true);
+            let name = if jsonl { "a.jsonl" } else { "a.txt" };
+            for sentence in read_one(name, &bytes, change).map(|read| read.0).unwrap_or_default() {
+                prop_assert!(!sentence.words.is_empty() && sentence.words.len() == sentence.tags.len());
+                prop_assert!(sentence.words.iter().all(|word| !word.is_empty()));
+                prop_assert!(tag_scheme::to_bio(TagScheme::Bio, false, sentence.tags.clone()).is_ok());
+            }
+        }
     }
 }
