@@ -8,57 +8,10 @@ use crate::collate::causal;
 use crate::error::Error;
 use crate::examples::Examples;
 use crate::masking::{self, Masking};
+use crate::next_sentence::SentencePairs;
 use crate::permutation::{Permutation, keyed_hash};
-use crate::tokenizer::Tokenizer;
-
-/// All tokens of a split, one after the other; cheap to clone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenStream {
-    tokens: Arc<[u32]>,
-}
-
-impl TokenStream {
-    /// Joins the documents' tokens. Where there are several, each is followed by the end-of-text token if there is one.
-    pub fn new(documents: &[Vec<u32>], end_of_text: Option<u32>) -> Self {
-        let end = end_of_text.filter(|_| documents.len() > 1);
-        let mut tokens = Vec::with_capacity(documents.iter().map(|document| document.len() + 1).sum());
-        for document in documents {
-            tokens.extend_from_slice(document);
-            tokens.extend(end);
-        }
-        Self { tokens: tokens.into() }
-    }
-
-    /// Encodes the documents and joins them.
-    ///
-    /// # Errors
-    /// A document that the tokenizer cannot encode.
-    pub fn encode(tokenizer: &Tokenizer, documents: &[String]) -> Result<Self, Error> {
-        Ok(Self::new(&tokenizer.encode_all(documents)?, tokenizer.end_of_text()))
-    }
-
-    /// The token ids.
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    /// How many tokens there are.
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// Whether there is no token.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
-    /// The batch of the windows of `seq_len` inputs and their targets that begin at these tokens.
-    fn windows(&self, seq_len: usize, windows: impl Iterator<Item = (usize, RowId)>) -> Batch {
-        let (rows, ids): (Vec<&[u32]>, Vec<RowId>) =
-            windows.map(|(start, id)| (&self.tokens[start..start + seq_len + 1], id)).unzip();
-        causal(&rows, seq_len, &ids).expect("a window has exactly seq_len + 1 tokens")
-    }
-}
+use crate::tagged::TaggedExamples;
+use crate::token_stream::TokenStream;
 
 /// What rows are made of.
 #[derive(Clone, Debug)]
@@ -67,22 +20,32 @@ enum Rows {
     Causal(TokenStream),
     /// Windows of a text between special tokens, some of whose tokens are to be guessed.
     Masked(TokenStream, Arc<Masking>),
+    /// Pairs of segments, masked, of which the second may follow the first.
+    NextSentence(SentencePairs),
     /// Labelled texts.
     Labelled(Examples),
+    /// Sentences whose words carry tags.
+    Tagged(TaggedExamples),
 }
 
 impl Rows {
     /// The batch of the windows that begin at these tokens, for a context of `seq_len`.
     fn windows(&self, seq_len: usize, windows: impl Iterator<Item = (usize, RowId)>) -> Batch {
         match self {
-            Self::Causal(stream) => stream.windows(seq_len, windows),
+            Self::Causal(stream) => {
+                let (rows, ids): (Vec<&[u32]>, Vec<RowId>) =
+                    windows.map(|(start, id)| (&stream.tokens()[start..start + seq_len + 1], id)).unzip();
+                causal(&rows, seq_len, &ids).expect("a window has exactly seq_len + 1 tokens")
+            }
             Self::Masked(stream, masking) => {
                 let width = seq_len - Masking::AROUND;
                 let (texts, ids): (Vec<&[u32]>, Vec<RowId>) =
-                    windows.map(|(start, id)| (&stream.tokens[start..start + width], id)).unzip();
+                    windows.map(|(start, id)| (&stream.tokens()[start..start + width], id)).unzip();
                 masking.batch(&texts, ids)
             }
+            Self::NextSentence(pairs) => pairs.batch(windows.map(|(_, id)| id).collect()),
             Self::Labelled(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
+            Self::Tagged(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
         }
     }
 
@@ -91,14 +54,16 @@ impl Rows {
         match self {
             Self::Causal(stream) => Some((stream, seq_len, 1)),
             Self::Masked(stream, _) => Some((stream, seq_len.saturating_sub(Masking::AROUND), 0)),
-            Self::Labelled(_) => None,
+            Self::NextSentence(_) | Self::Labelled(_) | Self::Tagged(_) => None,
         }
     }
 
     /// How many rows an epoch has.
     fn count(&self, seq_len: usize) -> Result<u64, Error> {
         match self {
+            Self::NextSentence(pairs) => Ok(pairs.rows_per_epoch()),
             Self::Labelled(examples) => Ok(examples.len() as u64),
+            Self::Tagged(examples) => Ok(examples.len() as u64),
             _ => {
                 let (stream, width, behind) = self.window(seq_len).expect("rows of a text");
                 if width == 0 || stream.len() < width + behind {
@@ -137,6 +102,12 @@ impl Batches {
         Self::new(Rows::Masked(stream, Arc::new(masking)), seq_len, seed)
     }
 
+    /// The plan over pairs of segments, masked.
+    pub fn next_sentence(pairs: SentencePairs) -> Self {
+        let (seq_len, rows_per_epoch) = (pairs.seq_len(), pairs.rows_per_epoch());
+        Self { rows: Rows::NextSentence(pairs), seq_len, seed: 0, rows_per_epoch }
+    }
+
     /// The plan over labelled texts, at most `seq_len` tokens long.
     ///
     /// # Errors
@@ -146,6 +117,17 @@ impl Batches {
             return Err(Error::NoDocuments { files: 0 });
         }
         Self::new(Rows::Labelled(examples), seq_len, 0)
+    }
+
+    /// The plan over tagged sentences, at most `seq_len` tokens long.
+    ///
+    /// # Errors
+    /// No sentence.
+    pub fn tagged(examples: TaggedExamples, seq_len: usize) -> Result<Self, Error> {
+        if examples.is_empty() {
+            return Err(Error::NoDocuments { files: 0 });
+        }
+        Self::new(Rows::Tagged(examples), seq_len, 0)
     }
 
     fn new(rows: Rows, seq_len: usize, seed: u64) -> Result<Self, Error> {
@@ -167,7 +149,9 @@ impl Batches {
     /// gives the same row, however the run is cut into batches.
     pub fn at(&self, position: u64, rows: usize) -> Batch {
         let (stream, width, behind) = match (&self.rows, self.rows.window(self.seq_len)) {
+            (Rows::NextSentence(pairs), _) => return pairs.at(position, rows),
             (Rows::Labelled(examples), _) => return examples.at(position, rows),
+            (Rows::Tagged(examples), _) => return examples.at(position, rows),
             (_, window) => window.expect("rows of a text"),
         };
         let last_start = stream.len() - behind - width;
@@ -229,9 +213,23 @@ impl EvaluationRows {
         Ok(Self { rows, seq_len, chosen })
     }
 
+    /// At most `max_rows` pairs of segments, chosen by `seed`: always alike.
+    ///
+    /// # Errors
+    /// None: a [`SentencePairs`] has a row.
+    pub fn next_sentence(pairs: SentencePairs, seed: u64, max_rows: usize) -> Result<Self, Error> {
+        let seq_len = pairs.seq_len();
+        Self::new(Rows::NextSentence(pairs), seq_len, seed, max_rows)
+    }
+
     /// At most `max_rows` labelled texts, the shortest first.
     pub fn labelled(examples: Examples, seq_len: usize, max_rows: usize) -> Self {
         Self { chosen: examples.by_length(max_rows), rows: Rows::Labelled(examples), seq_len }
+    }
+
+    /// At most `max_rows` tagged sentences, the shortest first.
+    pub fn tagged(examples: TaggedExamples, seq_len: usize, max_rows: usize) -> Self {
+        Self { chosen: examples.by_length(max_rows), rows: Rows::Tagged(examples), seq_len }
     }
 
     /// How many rows there are.
@@ -250,7 +248,8 @@ impl EvaluationRows {
     /// If the range reaches past the rows.
     pub fn at(&self, range: Range<usize>) -> Batch {
         let width = self.rows.window(self.seq_len).map_or(0, |(_, width, _)| width);
-        let epoch = if matches!(self.rows, Rows::Masked(..)) { masking::EVALUATION } else { 0 };
+        let drawn = matches!(self.rows, Rows::Masked(..) | Rows::NextSentence(_));
+        let epoch = if drawn { masking::EVALUATION } else { 0 };
         let windows = self.chosen[range].iter().map(|&row| (row as usize * width, RowId { epoch, row }));
         self.rows.windows(self.seq_len, windows)
     }
@@ -290,14 +289,6 @@ mod tests {
 
     fn starts(batch: &Batch) -> Vec<u32> {
         batch.tokens.iter().step_by(batch.shape[1]).copied().collect()
-    }
-
-    #[test]
-    fn several_documents_each_end_with_the_end_of_text_token() {
-        let documents = [vec![1, 2], vec![], vec![3]];
-        assert_eq!(TokenStream::new(&documents, Some(9)).tokens(), [1, 2, 9, 9, 3, 9]);
-        assert_eq!(TokenStream::new(&documents, None).tokens(), [1, 2, 3]);
-        assert_eq!(TokenStream::new(&documents[..1], Some(9)).tokens(), [1, 2]);
     }
 
     #[test]

@@ -8,14 +8,16 @@ use serde::{Deserialize, Serialize};
 
 mod chat;
 mod redact;
+mod tagged;
 mod template;
 
 pub use chat::{ChatColumns, ChatConfig, ChatFiles, ChatFormat, WeightedFiles};
 pub use redact::{RedactConfig, RedactKind, RedactPattern};
+pub use tagged::{TagScheme, TaggedConfig};
 pub use template::{ChatTrainingConfig, ChatTruncation, TemplateName, TrainOn};
 
 /// Where the text comes from: exactly one of `[data.text]`, `[data.jsonl]`, `[data.csv]`, `[data.labelled]`,
-/// `[data.chat]`.
+/// `[data.tagged]`, `[data.chat]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum SourceConfig {
@@ -27,6 +29,8 @@ pub enum SourceConfig {
     Csv(RecordsConfig),
     /// Texts with labels, for a classifier: CSV, TSV or JSONL by the file's extension.
     Labelled(LabelledConfig),
+    /// Sentences whose words carry tags: CoNLL, or JSONL by the file's extension.
+    Tagged(TaggedConfig),
     /// Conversations, for a chat model.
     Chat(ChatConfig),
 }
@@ -38,6 +42,7 @@ impl SourceConfig {
             Self::Text(text) => &text.files,
             Self::Jsonl(records) | Self::Csv(records) => &records.files,
             Self::Labelled(labelled) => &labelled.files,
+            Self::Tagged(tagged) => &tagged.files,
             Self::Chat(chat) => return chat.files.iter().map(ChatFiles::path).collect(),
         };
         files.iter().map(String::as_str).collect()
@@ -270,7 +275,8 @@ pub struct SynonymsConfig {
     pub probability: f64,
 }
 
-/// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`.
+/// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`,
+/// `[objective.tagging]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ObjectiveConfig {
@@ -280,6 +286,8 @@ pub enum ObjectiveConfig {
     MaskedLm(MaskedLmConfig),
     /// One label for each text.
     Classification(ClassificationConfig),
+    /// One tag for each word.
+    Tagging(TaggingConfig),
 }
 
 /// Causal language modelling; it has no settings.
@@ -297,11 +305,14 @@ pub struct MaskedLmConfig {
     pub probability: f64,
     /// Whether all tokens of a word are chosen together.
     pub whole_word: bool,
+    /// Whether rows are pairs of segments, and the model also learns whether the second is what follows the first in its
+    /// document; half of them are of another one. Needs two documents or more.
+    pub next_sentence: bool,
 }
 
 impl Default for MaskedLmConfig {
     fn default() -> Self {
-        Self { probability: 0.15, whole_word: false }
+        Self { probability: 0.15, whole_word: false, next_sentence: false }
     }
 }
 
@@ -338,6 +349,11 @@ pub enum ProblemConfig {
     /// A number.
     Regression,
 }
+
+/// One tag for each word, read at its first piece; it has no settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaggingConfig {}
 
 /// How much an example counts by its label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -402,7 +418,7 @@ pub enum TokenizerConfig {
     Unigram(UnigramConfig),
     /// What a BERT reads: `[CLS]`, `[SEP]`, `[MASK]`, `[PAD]` and `[UNK]` beside the pieces of words, or characters.
     Bert(BertTokenizerConfig),
-    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has a `tokenizer.json`.
+    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has one of the two.
     File(FileConfig),
 }
 
@@ -476,7 +492,7 @@ pub struct UnigramConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
-    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has a `tokenizer.json`.
+    /// A `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has one of the two.
     pub path: PathBuf,
 }
 
@@ -512,6 +528,19 @@ mod tests {
     fn a_char_tokenizer_is_an_empty_table() {
         let run: Run = toml::from_str("[data.text]\nfiles = ['a']\nseparator = \"\\n\\n\"\n[tokenizer.char]").unwrap();
         assert_eq!(run.tokenizer, TokenizerConfig::Char(CharConfig {}));
+    }
+
+    #[test]
+    fn a_tagged_source_and_next_sentences_have_defaults() {
+        let run: Run = toml::from_str("[data.tagged]\nfiles = ['a']\nscheme = 'bioes'\n[tokenizer.char]").unwrap();
+        let SourceConfig::Tagged(tagged) = &run.data else { panic!("[data.tagged]") };
+        assert_eq!((tagged.token_column, tagged.tag_column, tagged.scheme), (1, None, TagScheme::Bioes));
+        assert_eq!((tagged.tokens.as_str(), tagged.tags.as_str(), tagged.repair), ("tokens", "tags", false));
+        assert_eq!(run.data.files(), ["a"]);
+        assert!(toml::from_str::<Run>("[data.tagged]\nfiles = ['a']\nlabels = 'x'\n[tokenizer.char]").is_err());
+        assert!(!toml::from_str::<MaskedLmConfig>("").unwrap().next_sentence);
+        let objective: ObjectiveConfig = toml::from_str("[tagging]").unwrap();
+        assert_eq!(objective, ObjectiveConfig::Tagging(TaggingConfig {}));
     }
 
     #[test]

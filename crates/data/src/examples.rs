@@ -1,21 +1,15 @@
 //! Labelled examples as tokens, and the order in which an epoch takes them.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::augment::Augmenter;
 use crate::batch::{Batch, RowId, Target};
 use crate::collate::padded;
 use crate::config::{ProblemConfig, TruncationConfig};
 use crate::error::Error;
-use crate::permutation::{Permutation, keyed_hash};
+use crate::length_order::LengthOrder;
 use crate::source::labelled::{Answer, Example, answer};
 use crate::tokenizer::{Specials, Tokenizer};
-
-/// Examples that are sorted by length together.
-const POOL: usize = 1024;
-
-/// Examples of like length that follow each other, if the pool is large enough.
-const RUN: usize = 32;
 
 /// An example as a model reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,9 +24,6 @@ pub struct EncodedExample {
     pub weight: f32,
 }
 
-/// An epoch and its order.
-type EpochOrder = (u64, Arc<[u32]>);
-
 /// Encoded examples; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Examples {
@@ -40,9 +31,7 @@ pub struct Examples {
     problem: ProblemConfig,
     labels: usize,
     pad: u32,
-    seed: u64,
-    /// The epoch whose order was asked for last, and that order.
-    order: Arc<Mutex<Option<EpochOrder>>>,
+    order: LengthOrder,
     /// Texts that were cut to fit.
     truncated: usize,
     max_seq_len: usize,
@@ -90,13 +79,14 @@ impl Examples {
             weight: weight(&answer),
             answer,
         });
+        let examples: Arc<[EncodedExample]> = encoded.collect();
+        let order = LengthOrder::new(examples.iter().map(|example| example.tokens.len()), seed);
         Ok(Self {
-            examples: encoded.collect(),
+            examples,
             problem,
             labels: labels.len(),
             pad: specials(tokenizer)?.pad,
-            seed,
-            order: Arc::default(),
+            order,
             truncated,
             max_seq_len,
             augmentation: None,
@@ -127,12 +117,12 @@ impl Examples {
 
     /// All tokens together.
     pub fn tokens(&self) -> usize {
-        self.examples.iter().map(|example| example.tokens.len()).sum()
+        self.order.tokens()
     }
 
     /// The longest example, in tokens.
     pub fn longest(&self) -> usize {
-        self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0)
+        self.order.longest()
     }
 
     /// Examples that did not fit whole.
@@ -142,24 +132,12 @@ impl Examples {
 
     /// The share of padding in batches of `rows` rows over the first epoch.
     pub fn padding_share(&self, rows: usize) -> f64 {
-        let order = self.order_of(0);
-        let cells: usize = order
-            .chunks(rows.max(1))
-            .map(|batch| {
-                batch.len() * batch.iter().map(|row| self.examples[*row as usize].tokens.len()).max().unwrap_or(0)
-            })
-            .sum();
-        1.0 - self.tokens() as f64 / cells.max(1) as f64
+        self.order.padding_share(rows)
     }
 
     /// The rows behind the first `position` rows of a run.
     pub(crate) fn at(&self, position: u64, rows: usize) -> Batch {
-        let len = self.examples.len() as u64;
-        let of_rows = (position..position + rows as u64).map(|position| {
-            let epoch = position / len;
-            RowId { epoch, row: u64::from(self.order_of(epoch)[(position % len) as usize]) }
-        });
-        let ids: Vec<RowId> = of_rows.collect();
+        let ids = self.order.rows(position, rows);
         match &self.augmentation {
             None => self.batch(ids),
             Some(augmentation) => {
@@ -214,34 +192,7 @@ impl Examples {
 
     /// The examples by length, for evaluations: the fewest padding.
     pub(crate) fn by_length(&self, most: usize) -> Vec<u64> {
-        let permutation = Permutation::new(self.examples.len() as u64, 0);
-        let mut rows: Vec<u64> = (0..permutation.len().min(most as u64)).map(|index| permutation.at(index)).collect();
-        rows.sort_by_key(|row| (self.examples[*row as usize].tokens.len(), *row));
-        rows
-    }
-
-    /// An epoch's order: shuffled, then sorted by length inside pools and cut into short runs, which are shuffled again.
-    /// A function of the lengths, the seed and the epoch alone, whatever the size of the batches.
-    fn order_of(&self, epoch: u64) -> Arc<[u32]> {
-        let mut kept = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((of, order)) = &*kept
-            && *of == epoch
-        {
-            return Arc::clone(order);
-        }
-        let key = keyed_hash(self.seed, epoch);
-        let permutation = Permutation::new(self.examples.len() as u64, key);
-        let mut shuffled: Vec<u32> = (0..permutation.len()).map(|index| permutation.at(index) as u32).collect();
-        let length = |row: &u32| self.examples[*row as usize].tokens.len();
-        shuffled.chunks_mut(POOL).for_each(|pool| pool.sort_by_key(length));
-        let runs: Vec<&[u32]> = shuffled.chunks(POOL).flat_map(|pool| pool.chunks(RUN)).collect();
-        // The short run at the end stays there: in between it would pull all that follow apart.
-        let whole = runs.iter().filter(|run| run.len() == RUN).count();
-        let of_runs = Permutation::new(whole as u64, keyed_hash(key, u64::MAX));
-        let places = (0..of_runs.len()).map(|index| of_runs.at(index) as usize).chain(whole..runs.len());
-        let order: Arc<[u32]> = places.flat_map(|run| runs[run].iter().copied()).collect();
-        *kept = Some((epoch, Arc::clone(&order)));
-        order
+        self.order.by_length(most)
     }
 }
 
@@ -344,6 +295,7 @@ pub fn specials(tokenizer: &Tokenizer) -> Result<Specials, Error> {
 mod tests {
     use super::*;
     use crate::config::{BertTokenizerConfig, TokenLevel, TokenizerConfig};
+    use crate::length_order::RUN;
     use std::collections::BTreeSet;
 
     fn tokenizer() -> Tokenizer {

@@ -15,21 +15,26 @@ pub mod collate;
 pub mod config;
 pub mod error;
 pub mod examples;
+mod length_order;
 pub mod masking;
 pub mod near_duplicates;
+pub mod next_sentence;
 pub mod permutation;
 pub mod prefetch;
 mod repair;
 mod rows;
+mod sentences;
 pub mod source;
 pub mod split;
+pub mod tagged;
+pub mod token_stream;
 pub mod tokenizer;
 mod tokenizer_training;
 mod words;
 
 pub use augment::Augmenter;
 pub use batch::{Batch, RowId, Target};
-pub use batches::{Batches, EvaluationRows, TokenStream, blocks};
+pub use batches::{Batches, EvaluationRows, blocks};
 pub use clean::TextCleaner;
 pub use config::{
     AugmentConfig, ChatConfig, CleanConfig, ObjectiveConfig, RedactConfig, SourceConfig, SplitConfig, TokenizerConfig,
@@ -37,8 +42,11 @@ pub use config::{
 pub use error::Error;
 pub use examples::Examples;
 pub use masking::Masking;
+pub use next_sentence::SentencePairs;
 pub use permutation::Permutation;
 pub use prefetch::Prefetcher;
 pub use source::Corpus;
 pub use split::Splits;
+pub use tagged::TaggedExamples;
+pub use token_stream::TokenStream;
 pub use tokenizer::{Specials, Tokenizer};

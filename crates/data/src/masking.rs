@@ -17,7 +17,7 @@ pub struct Masking {
     specials: Specials,
     /// Ids that may stand in for others: all but the special ones.
     replacements: Vec<u32>,
-    /// Of each id, whether it is special, `[UNK]` included: never chosen.
+    /// Of each id, whether it is special to the tokenizer, `[UNK]` included: never chosen.
     special: Vec<bool>,
     /// Of each id, whether it continues the word before it.
     continues: Vec<bool>,
@@ -32,10 +32,7 @@ impl Masking {
     pub fn new(config: &MaskedLmConfig, tokenizer: &Tokenizer, seed: u64) -> Result<Self, Error> {
         let specials = crate::examples::specials(tokenizer)?;
         let ids = 0..tokenizer.vocab_size() as u32;
-        let is_special = |id: &u32| {
-            tokenizer.token(*id).is_none_or(|token| token.starts_with('[') && token.ends_with(']') && token.len() > 2)
-        };
-        let special: Vec<bool> = ids.clone().map(|id| is_special(&id)).collect();
+        let special: Vec<bool> = ids.clone().map(|id| tokenizer.is_special(id)).collect();
         Ok(Self {
             config: config.clone(),
             specials,
@@ -55,15 +52,19 @@ impl Masking {
         let rows: Vec<Vec<u32>> = texts.iter().map(whole).collect();
         let mut batch =
             padded(&rows.iter().map(|row| (&row[..], row.len())).collect::<Vec<_>>(), self.specials.pad, ids);
+        self.hide(&mut batch, rows.iter().map(Vec::len));
+        batch
+    }
+
+    /// Makes guessing the tokens of rows of these lengths, which a special token begins and ends, the term of a batch.
+    pub(crate) fn hide(&self, batch: &mut Batch, lengths: impl Iterator<Item = usize>) {
         let width = batch.shape[1];
         batch.targets = vec![Target::Tokens(batch.tokens.clone())];
         batch.weights = vec![vec![0.0; batch.tokens.len()]];
-        for (row, (text, id)) in texts.iter().zip(batch.rows.clone()).enumerate() {
-            let first = row * width + 1;
-            let tokens = &mut batch.tokens[first..first + text.len()];
-            self.mask(tokens, &mut batch.weights[0][first..first + text.len()], id);
+        for ((row, length), id) in lengths.enumerate().zip(batch.rows.clone()) {
+            let inner = row * width + 1..row * width + length - 1;
+            self.mask(&mut batch.tokens[inner.clone()], &mut batch.weights[0][inner], id);
         }
-        batch
     }
 
     /// Chooses, in whole words or token by token, and replaces 80% of the chosen by `[MASK]`, 10% by a random token.
@@ -107,7 +108,7 @@ mod tests {
             BertTokenizerConfig { vocab_size: 200, min_frequency: 1, lowercase: true, level: TokenLevel::Wordpiece };
         let text: String = (0..400).map(|i| format!("w{} ", i * i % 997)).collect();
         let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &[text], false).unwrap();
-        (Masking::new(&MaskedLmConfig { probability: 0.15, whole_word }, &tokenizer, 11).unwrap(), tokenizer)
+        (Masking::new(&MaskedLmConfig { whole_word, ..Default::default() }, &tokenizer, 11).unwrap(), tokenizer)
     }
 
     #[test]
@@ -154,6 +155,43 @@ mod tests {
         let (masking, _) = masking(false);
         let batch = masking.batch(&[&[1; 400]], vec![RowId { epoch: 0, row: 0 }]);
         assert!(batch.weights[0].iter().all(|weight| *weight == 0.0));
+    }
+
+    #[test]
+    fn special_tokens_are_known_by_the_tokenizer_and_not_by_their_spelling() {
+        // Two special tokens are spelled as words, and a word is spelled as a special token.
+        let words = "<pad>\n[UNK]\n<s>\n</s>\n<mask>\n[PAD]\n[CLS]\n[SEP]\n[MASK]\n[word]\nthe\nfox";
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        write("vocab.txt", words);
+        let plain = Tokenizer::from_file(&directory.path().join("vocab.txt")).unwrap();
+        assert_eq!([plain.is_special(3), plain.is_special(7), plain.is_special(9)], [false, true, false]);
+        write("tokenizer.json", plain.to_json());
+        let names = r#"{"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}"#;
+        write("tokenizer_config.json", names);
+        let tokenizer = Tokenizer::from_file(directory.path()).unwrap();
+        let config = MaskedLmConfig { probability: 1.0, ..Default::default() };
+        let masking = Masking::new(&config, &tokenizer, 11).unwrap();
+        let mut replaced = std::collections::BTreeSet::new();
+        for row in 0..2000 {
+            let batch = masking.batch(&[&[9, 0, 1, 2, 3, 4, 10, 11]], vec![RowId { epoch: 0, row }]);
+            assert_eq!(batch.weights[0], [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0]);
+            replaced.insert(batch.tokens[7]);
+        }
+        assert_eq!(replaced.into_iter().collect::<Vec<_>>(), [4, 9, 10, 11]);
+    }
+
+    #[test]
+    fn documents_are_parted_by_sep_which_is_never_chosen() {
+        let (_, tokenizer) = masking(false);
+        let stream = crate::TokenStream::separated(&tokenizer, &["w1 w4".into(), String::new(), "w9".into()]).unwrap();
+        let parts: Vec<&[u32]> = stream.tokens().split(|token| *token == 3).collect();
+        assert_eq!(parts, [tokenizer.encode("w1 w4").unwrap(), tokenizer.encode("w9").unwrap()]);
+        let masking = Masking { config: MaskedLmConfig { probability: 1.0, ..Default::default() }, ..masking(false).0 };
+        let batch = masking.batch(&[stream.tokens()], vec![RowId { epoch: 0, row: 0 }]);
+        let sep = 1 + stream.tokens().iter().position(|token| *token == 3).unwrap();
+        assert_eq!((batch.tokens[sep], batch.weights[0][sep]), (3, 0.0));
+        assert!(batch.weights[0][sep - 1] == 1.0 && batch.weights[0][sep + 1] == 1.0);
     }
 
     #[test]

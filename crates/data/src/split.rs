@@ -39,7 +39,10 @@ pub fn split(corpus: Corpus, config: &SplitConfig) -> Result<Splits, Error> {
     })
 }
 
-/// Tests that the fractions can be.
+/// Whether the fractions can be met.
+///
+/// # Errors
+/// A fraction below 0 or not finite, or fractions that leave nothing to train on.
 pub(crate) fn check(config: &SplitConfig) -> Result<(), Error> {
     for (key, value) in [("split.validation", config.validation), ("split.test", config.test)] {
         if !(0.0..1.0).contains(&value) {

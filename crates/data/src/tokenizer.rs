@@ -5,7 +5,7 @@ pub(crate) mod characters;
 pub(crate) mod chunks;
 mod parsing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -21,6 +21,7 @@ pub use parsing::SpecialTokenParser;
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
+const VOCABULARY_FILE: &str = "vocab.txt";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The key of the tokenizer config that holds the chat template.
@@ -46,6 +47,8 @@ pub struct Tokenizer {
     cuttable: bool,
     end_of_text: Option<u32>,
     specials: Option<Specials>,
+    /// What is no piece of text: the above, the unknown token, and what `tokenizer.json` calls special.
+    special_ids: BTreeSet<u32>,
     vocab_size: usize,
 }
 
@@ -73,25 +76,18 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a `tokenizer.json`, or a HuggingFace directory that has one.
+    /// Opens a `tokenizer.json`, a BERT's `vocab.txt`, or a HuggingFace directory that has one of the two. Of a directory
+    /// without `tokenizer.json` the `tokenizer_config.json` says whether text is lower-cased; where nothing does, it is if no
+    /// token has a capital.
     ///
     /// # Errors
     /// A missing file, or one that is no tokenizer.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         if path.extension().is_some_and(|extension| extension == "txt") {
-            let json = bert::from_vocab(&read(path)?).map_err(|message| unusable(path, message))?;
-            return Self::from_json(&json.to_string(), Map::new()).map_err(|message| unusable(path, message));
+            return Self::from_vocabulary(path, Map::new());
         }
         if !path.is_dir() {
             return Self::from_json(&read(path)?, Map::new()).map_err(|message| unusable(path, message));
-        }
-        let file = path.join(TOKENIZER_FILE);
-        if !file.exists() {
-            return Err(Error::TokenizerFile {
-                path: path.into(),
-                message: format!("the directory has no {TOKENIZER_FILE}"),
-                hint: "save it from Python with AutoTokenizer.from_pretrained(..).save_pretrained(..)".into(),
-            });
         }
         let mut config = Map::new();
         // Older directories keep the names of the special tokens in a file of their own; the config's win.
@@ -108,7 +104,24 @@ impl Tokenizer {
         if template.exists() {
             config.insert(CHAT_TEMPLATE.into(), read(&template)?.into());
         }
-        Self::from_json(&read(&file)?, config).map_err(|message| unusable(&file, message))
+        let [file, vocabulary] = [TOKENIZER_FILE, VOCABULARY_FILE].map(|name| path.join(name));
+        if file.exists() {
+            return Self::from_json(&read(&file)?, config).map_err(|message| unusable(&file, message));
+        }
+        if vocabulary.exists() {
+            return Self::from_vocabulary(&vocabulary, config);
+        }
+        Err(Error::TokenizerFile {
+            path: path.into(),
+            message: format!("the directory has no {TOKENIZER_FILE} and no BERT's {VOCABULARY_FILE}"),
+            hint: "save it from Python with AutoTokenizer.from_pretrained(..).save_pretrained(..)".into(),
+        })
+    }
+
+    /// The tokenizer of a BERT's `vocab.txt`, with the keys of the `tokenizer_config.json` beside it.
+    fn from_vocabulary(path: &Path, config: Map<String, Value>) -> Result<Self, Error> {
+        let build = |text: &str| Self::from_json(&bert::from_vocab(text, &config)?.to_string(), config.clone());
+        build(&read(path)?).map_err(|message| unusable(path, message))
     }
 
     /// The tokenizer that the config asks for, trained on the documents or opened from its file. The same documents
@@ -146,7 +159,7 @@ impl Tokenizer {
             .into_iter()
             .chain([END_OF_TEXT])
             .find_map(|token| vocabulary.get(token).copied());
-        let [pad, _, cls, sep, mask] = bert::SPECIALS.map(|token| {
+        let [pad, unknown, cls, sep, mask] = bert::SPECIALS.map(|token| {
             let key = format!("{}_token", token.trim_matches(['[', ']']).to_lowercase());
             let named = special(&config, &key).and_then(|token| vocabulary.get(token));
             named.or_else(|| vocabulary.get(token)).copied()
@@ -155,8 +168,12 @@ impl Tokenizer {
             (Some(pad), Some(cls), Some(sep), Some(mask)) => Some(Specials { pad, cls, sep, mask }),
             _ => None,
         };
+        let added = inner.get_added_tokens_decoder();
+        let added = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id);
+        let special_ids = [pad, unknown, cls, sep, mask].into_iter().flatten().chain(added).collect();
         Ok(Self {
             specials,
+            special_ids,
             characters: characters::recognize(&value),
             cuttable: chunks::cuttable(&value),
             inner,
@@ -312,6 +329,12 @@ impl Tokenizer {
         self
     }
 
+    /// Whether an id is no piece of text: padding, an unknown word, the ends of a text, or what else the tokenizer holds as
+    /// special; an id without a token too.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id) || self.inner.id_to_token(id).is_none()
+    }
+
     /// Whether a token continues the word of the one before it.
     pub fn continues_word(&self, id: u32) -> bool {
         self.specials.is_some() && self.inner.id_to_token(id).is_some_and(|token| token.starts_with("##"))
@@ -368,7 +391,7 @@ fn unusable(path: &Path, message: String) -> Error {
     Error::TokenizerFile {
         path: path.into(),
         message: format!("not a usable tokenizer file: {message}"),
-        hint: "it must be a tokenizer.json as HuggingFace's `tokenizers` saves it".into(),
+        hint: "it must be a tokenizer.json as HuggingFace's `tokenizers` saves it, or a BERT's vocab.txt".into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::PretrainedBert;
 use data::examples::{EncodedText, encode, fill};
+use data::tagged::{EncodedWords, encode_words, words_of};
 use data::{Error, Specials, TextCleaner};
 use model::bert::{Bert, BertHead, Input, Problem};
 use model::loss::probabilities;
@@ -29,6 +30,17 @@ pub struct Contribution {
     pub token: String,
     /// The probability of the label, or the number, less what it is with `[MASK]` in the token's place.
     pub contribution: f64,
+}
+
+/// A word and what its tag may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaggedWord {
+    /// The word as it stands in the text.
+    pub word: String,
+    /// Its first byte in the text.
+    pub start: usize,
+    /// Each tag's probability; none for a word that was cut off.
+    pub probabilities: Option<Vec<f64>>,
 }
 
 /// A token that may stand at a `[MASK]`.
@@ -62,6 +74,38 @@ impl Classifier {
             BertHead::SequenceClassification { problem, .. } => Some(*problem),
             _ => None,
         }
+    }
+
+    /// Whether it gives every word a tag.
+    pub fn tags_words(&self) -> bool {
+        matches!(self.opened.config.head, BertHead::TokenClassification { .. })
+    }
+
+    /// The words of a text with the probabilities of their tags.
+    ///
+    /// # Errors
+    /// As [`Classifier::predict`].
+    ///
+    /// # Panics
+    /// If the model tags no tokens.
+    pub fn tag(&self, text: &str) -> Result<Vec<TaggedWord>, Error> {
+        let words = words_of(text);
+        let each: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
+        let EncodedWords { tokens, first_pieces, .. } =
+            encode_words(&self.opened.tokenizer, &each, self.opened.config.max_seq_len)?;
+        let row = EncodedText { second: tokens.len(), tokens, truncated: false };
+        let logits = self.run(&[&row], |model, hidden, pass| {
+            let logits = model.tag_logits(hidden, pass);
+            let [batch, seq, labels] = logits.dims();
+            logits.reshape([batch * seq, labels])
+        });
+        let width = self.labels().len();
+        let tagged = |((start, word), first): (&(usize, &str), &Option<usize>)| TaggedWord {
+            word: (*word).into(),
+            start: *start,
+            probabilities: first.map(|place| probabilities(&logits[place * width..][..width])),
+        };
+        Ok(words.iter().zip(&first_pieces).map(tagged).collect())
     }
 
     /// The labels, by id; none of a masked language model.

@@ -7,6 +7,6 @@ mod classifier;
 mod generator;
 mod sampling;
 
-pub use classifier::{Classifier, Contribution, Guess, Text};
+pub use classifier::{Classifier, Contribution, Guess, TaggedWord, Text};
 pub use generator::{Limits, Row, generate};
 pub use sampling::{Sampler, SamplingSettings};

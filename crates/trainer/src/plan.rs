@@ -5,8 +5,11 @@ use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
 use crate::network::{Network, NetworkConfig};
 use crate::resume::Restored;
-use data::config::ProblemConfig;
+use data::config::{MaskedLmConfig, ProblemConfig};
+use data::next_sentence::SentencePairs;
 use data::source::labelled::{Example, LabelledSplits, label_weights};
+use data::source::tagged::{TaggedSentence, TaggedSplits};
+use data::tagged::TaggedExamples;
 use data::{
     Augmenter, Batches, EvaluationRows, Examples, Masking, ObjectiveConfig, SourceConfig, TextCleaner, TokenStream,
     Tokenizer, TokenizerConfig,
@@ -85,6 +88,19 @@ enum Parts {
     Texts([Vec<String>; 3]),
     /// Labelled texts, and how much each label counts.
     Labelled { splits: LabelledSplits, problem: ProblemConfig, weights: Vec<f32> },
+    /// Sentences whose words carry tags.
+    Tagged(TaggedSplits),
+}
+
+impl Parts {
+    /// The texts that a tokenizer learns from.
+    fn training_texts(&self) -> Vec<String> {
+        match self {
+            Self::Texts([train, ..]) => train.clone(),
+            Self::Labelled { splits, .. } => texts(&splits.train),
+            Self::Tagged(splits) => splits.train.iter().map(TaggedSentence::text).collect(),
+        }
+    }
 }
 
 /// The data of a run, divided.
@@ -117,6 +133,12 @@ impl Data {
             };
             return Ok(Self { parts, hash, many: true, everything: None, cleaner, notes });
         }
+        if let (SourceConfig::Tagged(tagged), ObjectiveConfig::Tagging(_)) = (&config.data, objective) {
+            let mut splits = data::source::tagged::read(tagged, &config.split)?;
+            let (hash, notes) = (splits.hash.clone(), std::mem::take(&mut splits.notes));
+            let (parts, cleaner) = (Parts::Tagged(splits), TextCleaner::default());
+            return Ok(Self { parts, hash, many: true, everything: None, cleaner, notes });
+        }
         let corpus = data::source::read(&config.data)?;
         let hash = corpus.hash.clone();
         let many = corpus.documents.len() > 1;
@@ -129,10 +151,9 @@ impl Data {
     /// Every character of the text is an id, whichever part it stands in; other tokenizers know every byte, or an
     /// unknown token, and learn from the training part alone.
     fn train_tokenizer(&self, config: &TokenizerConfig) -> Result<Tokenizer, Error> {
-        Ok(match (&self.everything, &self.parts) {
-            (Some(everything), _) => Tokenizer::train(config, everything, self.many)?,
-            (None, Parts::Texts([train, ..])) => Tokenizer::train(config, train, self.many)?,
-            (None, Parts::Labelled { splits, .. }) => Tokenizer::train(config, &texts(&splits.train), self.many)?,
+        Ok(match &self.everything {
+            Some(everything) => Tokenizer::train(config, everything, self.many)?,
+            None => Tokenizer::train(config, &self.parts.training_texts(), self.many)?,
         })
     }
 }
@@ -162,8 +183,78 @@ impl Rows {
             Parts::Labelled { splits, problem, weights } => {
                 Self::labelled(splits, *problem, weights, config, tokenizer, model.max_seq_len(), most)
             }
-            Parts::Texts(texts) => Self::of_texts(texts, config, objective, tokenizer, model, most),
+            Parts::Tagged(splits) => Self::tagged(splits, config, tokenizer, model.max_seq_len(), most),
+            Parts::Texts(texts) => match objective {
+                ObjectiveConfig::MaskedLm(masked_lm) if masked_lm.next_sentence => {
+                    Self::sentence_pairs(texts, masked_lm, config, tokenizer, model, most)
+                }
+                _ => Self::of_texts(texts, config, objective, tokenizer, model, most),
+            },
         }
+    }
+
+    fn tagged(
+        splits: &TaggedSplits,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let encode =
+            |part: &[TaggedSentence]| TaggedExamples::new(tokenizer, part, &splits.tags, seq_len, settings.seed);
+        let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(|part| encode(part));
+        let (train, validation, test) = (train?, validation?, test?);
+        let documents = [train.len(), validation.len(), test.len()];
+        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let mut notes = Vec::new();
+        if train.truncated() > 0 {
+            notes.push(format!("{} training sentences are cut to {seq_len} tokens", train.truncated()));
+        }
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::tagged(validation, seq_len, most));
+        Ok(Self { train: Batches::tagged(train, seq_len)?, validation, documents, tokens, padding, notes })
+    }
+
+    fn sentence_pairs(
+        texts: &[Vec<String>; 3],
+        masked_lm: &MaskedLmConfig,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let seq_len = model.max_seq_len();
+        let pairs = |documents: &[String], seed: u64| {
+            let masking = Masking::new(masked_lm, tokenizer, seed)?;
+            SentencePairs::new(tokenizer, documents, masking, seq_len, seed)
+        };
+        let train = pairs(&texts[0], settings.seed)?;
+        let mut notes = Vec::new();
+        if train.single_sentences() > 0 {
+            notes.push(format!(
+                "{} documents of one sentence only stand behind others'; hint: `separator` divides a file into documents",
+                train.single_sentences()
+            ));
+        }
+        let validation = match settings.eval_every > 0 && !texts[1].is_empty() {
+            false => None,
+            true => match pairs(&texts[1], EVALUATION_SEED) {
+                Ok(pairs) => Some(pairs),
+                Err(error) => {
+                    notes.push(format!("no evaluation: the validation split has no pairs: {error}"));
+                    None
+                }
+            },
+        };
+        let validation_tokens = validation.as_ref().map_or(0, SentencePairs::tokens);
+        let tokens = [train.tokens(), validation_tokens, 0];
+        let validation = validation.map(|pairs| EvaluationRows::next_sentence(pairs, EVALUATION_SEED, most));
+        let documents = texts.each_ref().map(Vec::len);
+        let train = Batches::next_sentence(train);
+        Ok(Self { train, validation: validation.transpose()?, documents, tokens, padding: 0.0, notes })
     }
 
     fn labelled(
@@ -280,7 +371,7 @@ impl Prepared {
         let rows_per_step = (settings.micro_batch_size * settings.gradient_accumulation_steps) as u64;
         let rows_per_epoch = train.rows_per_epoch();
         let tokens_per_row = match &data.parts {
-            Parts::Labelled { .. } => tokens[0] as f64 / rows_per_epoch as f64,
+            Parts::Labelled { .. } | Parts::Tagged(_) => tokens[0] as f64 / rows_per_epoch as f64,
             Parts::Texts(_) => model_config.max_seq_len() as f64,
         };
         let tokens_per_step = (rows_per_step as f64 * tokens_per_row).round().max(1.0) as u64;
@@ -318,7 +409,9 @@ impl Prepared {
 fn terms(objective: &ObjectiveConfig) -> &'static [&'static str] {
     match objective {
         ObjectiveConfig::Causal(_) => &["causal"],
+        ObjectiveConfig::MaskedLm(masked_lm) if masked_lm.next_sentence => &["masked_lm", "next_sentence"],
         ObjectiveConfig::MaskedLm(_) => &["masked_lm"],
+        ObjectiveConfig::Tagging(_) => &["tag"],
         ObjectiveConfig::Classification(_) => &["class"],
     }
 }
@@ -333,6 +426,8 @@ fn head(objective: &ObjectiveConfig, parts: &Parts) -> BertHead {
             };
             BertHead::SequenceClassification { labels: splits.labels.clone(), problem }
         }
+        (_, Parts::Tagged(splits)) => BertHead::TokenClassification { labels: splits.tags.clone() },
+        (ObjectiveConfig::MaskedLm(masked_lm), _) if masked_lm.next_sentence => BertHead::PreTraining,
         _ => BertHead::MaskedLm,
     }
 }
@@ -366,17 +461,22 @@ fn is_encoder(config: &RunConfig) -> Result<bool, Error> {
 fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
     let encoder = is_encoder(config)?;
     let labelled = matches!(config.data, SourceConfig::Labelled(_));
+    let tagged = matches!(config.data, SourceConfig::Tagged(_));
     let objective = config.objective.clone().unwrap_or_else(|| match (encoder, labelled) {
+        (true, _) if tagged => ObjectiveConfig::Tagging(Default::default()),
         (false, _) => ObjectiveConfig::Causal(Default::default()),
         (true, true) => ObjectiveConfig::Classification(Default::default()),
         (true, false) => ObjectiveConfig::MaskedLm(Default::default()),
     });
     let refused = |message: &str| Err(Error::Config(message.into()));
     match (&objective, encoder, labelled) {
+        (ObjectiveConfig::Tagging(_), true, _) if !tagged => {
+            refused("`objective.tagging` needs tags; hint: `[data.tagged]`")
+        }
         (ObjectiveConfig::Causal(_), true, _) => {
             refused("`objective.causal` is for a GPT, the model is a BERT; hint: `[objective.masked_lm]`")
         }
-        (ObjectiveConfig::MaskedLm(_) | ObjectiveConfig::Classification(_), false, _) => {
+        (ObjectiveConfig::MaskedLm(_) | ObjectiveConfig::Classification(_) | ObjectiveConfig::Tagging(_), false, _) => {
             refused("this objective is for a BERT, the model is a GPT; hint: `[model.bert]`, or `[objective.causal]`")
         }
         (ObjectiveConfig::Classification(_), true, false) => {

@@ -3,9 +3,11 @@
 use super::ensemble::Ensemble;
 use super::{Weights, checkpoint_dir, open_device, open_encoder, open_model};
 use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
-use checkpoint::PretrainedBert;
-use data::config::{LabelledConfig, ProblemConfig, RecordsConfig, SourceConfig, TextConfig};
+use checkpoint::{PretrainedBert, TrainState};
+use data::config::{LabelledConfig, ProblemConfig, RecordsConfig, SourceConfig, TaggedConfig, TextConfig};
 use data::source::labelled::Example;
+use data::source::tagged::TaggedSentence;
+use data::tagged::TaggedExamples;
 use data::{Batches, EvaluationRows, Examples, Masking, TextCleaner, TokenStream};
 use model::bert::{BertHead, Problem};
 use serde_json::json;
@@ -134,12 +136,16 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
             let examples = Examples::new(&tokenizer, &examples, problem, labels, &[], seq_len, 0)?;
             EvaluationRows::labelled(examples, seq_len, usize::MAX)
         }
+        BertHead::TokenClassification { .. } => {
+            let examples = TaggedExamples::new(&tokenizer, &tagged(arguments, &dir)?, labels, seq_len, 0)?;
+            EvaluationRows::tagged(examples, seq_len, usize::MAX)
+        }
         _ => {
             let Some(path) = &arguments.data else {
                 return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
             };
             let corpus = data::source::read(&source(path, arguments))?;
-            let stream = TokenStream::encode(&tokenizer, &corpus.documents)?;
+            let stream = TokenStream::separated(&tokenizer, &corpus.documents)?;
             let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
             Batches::masked_evaluation(stream, masking, seq_len, 0, usize::MAX)?
         }
@@ -213,10 +219,52 @@ fn labelled(arguments: &Arguments, dir: &Path, problem: ProblemConfig, clean: bo
         }
         return Ok(examples);
     }
-    let state = checkpoint::TrainState::read(dir)?;
-    let config: RunConfig = serde_json::from_value(state.config)
-        .map_err(|error| Failure::new(CHECKPOINT, format!("{}: the run's config: {error}", dir.display())))?;
+    let (config, state) = run_config(dir)?;
     run_examples(&config, arguments.split.unwrap_or(Part::Test), Some(&state.data_hash))
+}
+
+/// The tagged sentences of a file, or of a part of the data that the checkpoint's run was made from.
+fn tagged(arguments: &Arguments, dir: &Path) -> Result<Vec<TaggedSentence>, Failure> {
+    if let Some(path) = &arguments.data {
+        let config = TaggedConfig::of_file(path);
+        return Ok(data::source::tagged::read_files(&config, &config.files, &mut Vec::new())?);
+    }
+    let (config, state) = run_config(dir)?;
+    let SourceConfig::Tagged(source) = &config.data else {
+        return Err(Failure::new(USAGE, "the run was not made from tagged sentences; hint: --data FILE"));
+    };
+    let splits = data::source::tagged::read(source, &config.split)?;
+    chosen(arguments.split.unwrap_or(Part::Test), &splits.hash, Some(&state.data_hash), splits.validation, splits.test)
+}
+
+/// The config of the run that a checkpoint is of, and its state.
+fn run_config(dir: &Path) -> Result<(RunConfig, TrainState), Failure> {
+    let mut state = TrainState::read(dir)?;
+    let config = serde_json::from_value(state.config.take())
+        .map_err(|error| Failure::new(CHECKPOINT, format!("{}: the run's config: {error}", dir.display())))?;
+    Ok((config, state))
+}
+
+/// A part of a run's data of this hash; `expected` is what it was when the run was made.
+fn chosen<T>(
+    part: Part,
+    hash: &str,
+    expected: Option<&str>,
+    validation: Vec<T>,
+    test: Vec<T>,
+) -> Result<Vec<T>, Failure> {
+    if expected.is_some_and(|expected| expected != hash) {
+        let message = "the data has changed since the run: its parts are others now; hint: --data FILE";
+        return Err(Failure::new(DATA, message));
+    }
+    let (part, name) = match part {
+        Part::Validation => (validation, "split.validation"),
+        Part::Test => (test, "split.test"),
+    };
+    if part.is_empty() {
+        return Err(Failure::new(DATA, format!("the run kept nothing apart: `{name}` was 0")));
+    }
+    Ok(part)
 }
 
 /// A part of the data that a run is made from; `hash` is what it was when the run was made.
@@ -225,20 +273,7 @@ pub fn run_examples(config: &RunConfig, part: Part, hash: Option<&str>) -> Resul
         return Err(Failure::new(USAGE, "the run was not made from labelled texts; hint: --data FILE"));
     };
     let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
-    if hash.is_some_and(|hash| hash != splits.hash) {
-        return Err(Failure::new(
-            DATA,
-            "the data has changed since the run: its parts are others now; hint: --data FILE",
-        ));
-    }
-    let (part, name) = match part {
-        Part::Validation => (splits.validation, "split.validation"),
-        Part::Test => (splits.test, "split.test"),
-    };
-    if part.is_empty() {
-        return Err(Failure::new(DATA, format!("the run kept nothing apart: `{name}` was 0")));
-    }
-    Ok(part)
+    chosen(part, &splits.hash, hash, splits.validation, splits.test)
 }
 
 fn source(path: &Path, arguments: &Arguments) -> SourceConfig {

@@ -43,18 +43,18 @@ pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failur
     Ok(checkpoint::open_gpt(&checkpoint_dir(path)?, &device.device)?)
 }
 
-/// Opens a BERT that predicts masked tokens or answers about whole texts.
+/// Opens a BERT that predicts masked tokens, or answers about texts or their words.
 ///
 /// Other heads are refused: what is made of their outputs here would be wrong.
 pub fn open_encoder(dir: &Path, device: &OpenDevice) -> Result<PretrainedBert, Failure> {
     let opened = checkpoint::open_bert(dir, &device.device)?;
     match &opened.config.head {
         BertHead::MaskedLm | BertHead::PreTraining => Ok(opened),
-        BertHead::SequenceClassification { .. } => Ok(opened),
+        BertHead::SequenceClassification { .. } | BertHead::TokenClassification { .. } => Ok(opened),
         other => Err(Failure::new(
             CHECKPOINT,
             format!(
-                "{}: nothing answers for a {}; hint: for masked language models and classifiers of whole texts",
+                "{}: nothing answers for a {}; hint: for masked language models and classifiers of texts or words",
                 dir.display(),
                 other.architecture()
             ),

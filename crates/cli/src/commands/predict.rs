@@ -4,11 +4,12 @@ use super::ensemble::Ensemble;
 use super::open_device;
 use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
 use data::config::LabelledConfig;
-use inference::Text;
+use inference::{TaggedWord, Text};
 use model::bert::Problem;
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use trainer::metrics::entities;
 
 /// Arguments of `firebox predict`.
 #[derive(clap::Args)]
@@ -58,6 +59,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let device = open_device(&arguments.device)?;
     let models = Ensemble::open(&arguments.checkpoint, &arguments.ensemble, arguments.vote, &device)?;
+    if models.first().tags_words() && (arguments.explain || !arguments.ensemble.is_empty()) {
+        return Err(Failure::new(USAGE, "--explain and --ensemble are for classifiers of whole texts"));
+    }
     let answers = Answers { models: &models, arguments };
     let Some(file) = &arguments.file else {
         let texts: Vec<Text> = arguments.texts.iter().map(|text| (text.clone(), None)).collect();
@@ -119,6 +123,9 @@ impl Answers<'_> {
     fn of(&self, texts: &[Text]) -> Result<Vec<Value>, Failure> {
         let labels = self.models.labels();
         let Some(problem) = self.models.first().problem() else {
+            if self.models.first().tags_words() {
+                return texts.iter().map(|(text, _)| self.tagged(text)).collect();
+            }
             return texts.iter().map(|(text, _)| self.filled(text)).collect();
         };
         let mut answers = Vec::with_capacity(texts.len());
@@ -148,6 +155,28 @@ impl Answers<'_> {
         Ok(answers)
     }
 
+    /// Words with their tags, and what the tags say together.
+    fn tagged(&self, text: &str) -> Result<Value, Failure> {
+        let (first, labels) = (self.models.first(), self.models.labels());
+        let words = first.tag(text)?;
+        let best = |word: &TaggedWord| {
+            let probabilities = word.probabilities.as_ref()?;
+            (0..probabilities.len()).max_by(|a, b| probabilities[*a].total_cmp(&probabilities[*b]))
+        };
+        let tags: Vec<&str> = words.iter().map(|word| best(word).map_or("O", |id| labels[id].as_str())).collect();
+        let of_words = words.iter().zip(&tags).map(|(word, tag)| {
+            let p = best(word).and_then(|id| word.probabilities.as_ref().map(|probabilities| probabilities[id]));
+            json!({"word": word.word, "start": word.start, "tag": tag, "p": p})
+        });
+        let entities = entities(&tags).into_iter().map(|entity| {
+            let (start, last) = (words[entity.first].start, &words[entity.last]);
+            let end = last.start + last.word.len();
+            json!({"type": entity.kind, "text": text[start..end], "start": start, "end": end})
+        });
+        let (of_words, entities): (Vec<Value>, Vec<Value>) = (of_words.collect(), entities.collect());
+        Ok(json!({"text": text, "words": of_words, "entities": entities}))
+    }
+
     fn filled(&self, text: &str) -> Result<Value, Failure> {
         let masks = self.models.first().fill_mask(text, self.arguments.top.max(5))?;
         let masks = masks.iter().map(|(position, guesses)| {
@@ -173,6 +202,13 @@ impl Answers<'_> {
                     })
                     .collect();
                 text += &format!("  token {}: {}\n", mask["position"], guesses.join("  "));
+            }
+            return text;
+        }
+        if let Some(entities) = answer["entities"].as_array() {
+            for entity in entities {
+                let [kind, what] = ["type", "text"].map(|key| entity[key].as_str().unwrap_or_default());
+                text += &format!("  {kind:<8} {what}\n");
             }
             return text;
         }

@@ -122,7 +122,7 @@ fn table(
     if names.contains(&columns.system()) {
         wanted.push(("system", columns.system()));
     }
-    source::csv::records(path, &text, delimiter, &wanted, |record| match record {
+    source::csv::records(path, text.as_bytes(), delimiter, &wanted, |record| match record {
         Ok((line, cells)) => {
             let names = wanted.iter().map(|(_, column)| (*column).to_string());
             let record: Map<String, Value> = names.zip(cells.into_iter().map(Value::String)).collect();

@@ -2,60 +2,70 @@
 
 use std::path::Path;
 
-use super::quoted;
+use super::{line_at, quoted, text_of};
 use crate::error::Error;
 
 /// Appends the documents of one file.
 pub(super) fn documents(path: &Path, text: &str, column: &str, documents: &mut Vec<String>) -> Result<(), Error> {
-    records(path, text, b',', &[("field", column)], |record| {
+    records(path, text.as_bytes(), b',', &[("field", column)], |record| {
         documents.push(record?.1.remove(0));
         Ok(())
     })
 }
 
-/// Calls `each` with every record's line and named columns, or with what is wrong with it. A column comes with the key
-/// that names it.
+/// Calls `each` with every record's line and named columns, or with what is wrong with it; behind a bad record it goes on
+/// at the next line. A column comes with the key that names it.
+///
+/// # Errors
+/// A header that cannot be read or lacks a column; what `each` returns.
 pub(crate) fn records(
     path: &Path,
-    text: &str,
+    bytes: &[u8],
     delimiter: u8,
     columns: &[(&str, &str)],
     mut each: impl FnMut(Result<(u64, Vec<String>), Error>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let error =
         |line: u64, message: String, hint: &str| Error::Record { path: path.into(), line, message, hint: hint.into() };
-    // The reader would take an open quote for a field that runs to the end of the file.
-    if let Some((line, message)) = broken_quote(text, delimiter) {
-        return Err(error(line, message.into(), "quote a field that holds quotes, and double those inside it"));
-    }
-    let malformed = |cause: csv::Error| {
-        let line = cause.position().map_or(1, csv::Position::line);
-        let message = match cause.kind() {
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                format!("the record has {len} fields, the header has {expected_len}")
-            }
-            _ => cause.to_string(),
-        };
-        error(line, message, "quote a field that holds commas or line breaks")
+    let mut records = Records { path, bytes, delimiter, start: 0, line: 1, width: None };
+    let Some(header) = records.next() else {
+        return Err(error(1, "there is no header line".into(), "the first line must name the columns"));
     };
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(malformed)?;
+    let Found { start, end, .. } = header?;
+    let mut fields = csv::StringRecord::new();
+    let failed = |line: u64| move |cause: csv::Error| error(line, cause.to_string(), "quote a field with line breaks");
+    reader(&bytes[start..end], delimiter).read_record(&mut fields).map_err(failed(1))?;
     let find = |(key, column): &(&str, &str)| {
-        header.iter().position(|name| name == *column).ok_or_else(|| {
-            let message = format!("no column `{column}`; the header has {}", quoted(header));
+        fields.iter().position(|name| name == *column).ok_or_else(|| {
+            let message = format!("no column `{column}`; the header has {}", quoted(&fields));
             error(1, message, &format!("name one of them with `{key}`; the first line must be the header"))
         })
     };
     let indices = columns.iter().map(find).collect::<Result<Vec<usize>, Error>>()?;
-    for record in reader.records() {
-        let record = record.map_err(malformed).map(|record| {
-            // The reader makes all records as long as the header.
-            let of_columns = indices.iter().map(|index| record.get(*index).unwrap_or_default().to_owned());
-            (record.position().map_or(1, csv::Position::line), of_columns.collect())
-        });
-        each(record)?;
+    records.width = Some(fields.len());
+
+    // Good records that follow each other are read together.
+    let mut good: Vec<Found> = Vec::new();
+    let mut read = |good: &mut Vec<Found>, each: &mut dyn FnMut(Result<_, Error>) -> Result<(), Error>| {
+        let [Some(first), Some(last)] = [good.first(), good.last()] else { return Ok(()) };
+        let mut reader = reader(&bytes[first.start..last.end], delimiter);
+        for found in good.drain(..) {
+            reader.read_record(&mut fields).map_err(failed(found.line))?;
+            let of_columns = indices.iter().map(|index| fields.get(*index).unwrap_or_default().to_owned());
+            each(Ok((found.line, of_columns.collect())))?;
+        }
+        Ok(())
+    };
+    for record in records {
+        match record {
+            Ok(found) => good.push(found),
+            Err(problem) => {
+                read(&mut good, &mut each)?;
+                each(Err(problem))?;
+            }
+        }
     }
-    Ok(())
+    read(&mut good, &mut each)
 }
 
 /// The names of the columns.
@@ -70,36 +80,102 @@ pub(crate) fn header(path: &Path, text: &str, delimiter: u8) -> Result<Vec<Strin
     Ok(header.iter().map(Into::into).collect())
 }
 
-/// The line of the first quoted field that never closes, or that goes on behind its closing quote.
-fn broken_quote(text: &str, delimiter: u8) -> Option<(u64, &'static str)> {
-    let mut bytes = text.bytes().peekable();
-    let mut line = 1;
+fn reader(bytes: &[u8], delimiter: u8) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(bytes)
+}
+
+/// A record's bytes, its line break included, and its line.
+struct Found {
+    start: usize,
+    end: usize,
+    line: u64,
+}
+
+/// The records of a file, each checked before the reader sees it: the reader would take an open quote for a field that runs
+/// to the end of the file, and drop what follows a closing one.
+struct Records<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    delimiter: u8,
+    /// Where the next record begins, and its line.
+    start: usize,
+    line: u64,
+    /// The fields of the header, once it is read.
+    width: Option<usize>,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Found, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(b'\n' | b'\r') = self.bytes.get(self.start) {
+            self.skip_to(self.start + 1);
+        }
+        let (start, line) = (self.start, self.line);
+        let rest = self.bytes.get(start..).filter(|rest| !rest.is_empty())?;
+        let error =
+            |line, message, hint: &str| Error::Record { path: self.path.into(), line, message, hint: hint.into() };
+        let (length, record) = match scan(rest, self.delimiter) {
+            Err((offset, message)) => {
+                // Where the record ends is unknown: perhaps where its first line does.
+                let next_line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+                let hint = "quote a field that holds quotes, and double those inside it";
+                (next_line, Err(error(line + line_at(rest, offset) - 1, message.to_string(), hint)))
+            }
+            Ok((length, fields)) => {
+                let text = text_of(self.path, line, &rest[..length]);
+                let record = text.and_then(|_| match self.width {
+                    Some(width) if width != fields => {
+                        let message = format!("the record has {fields} fields, the header has {width}");
+                        Err(error(line, message, "quote a field that holds commas or line breaks"))
+                    }
+                    _ => Ok(Found { start, end: start + length, line }),
+                });
+                (length, record)
+            }
+        };
+        self.skip_to(start + length);
+        Some(record)
+    }
+}
+
+impl Records<'_> {
+    fn skip_to(&mut self, start: usize) {
+        self.line += line_at(&self.bytes[self.start..start], start - self.start) - 1;
+        self.start = start;
+    }
+}
+
+/// The length of the record that begins here, its line break included, and the number of its fields; or where a quote is
+/// broken, and how.
+fn scan(bytes: &[u8], delimiter: u8) -> Result<(usize, usize), (usize, &'static str)> {
+    let mut fields = 1;
     let mut field_start = true;
-    while let Some(byte) = bytes.next() {
-        if byte == b'\n' {
-            line += 1;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        if matches!(byte, b'\n' | b'\r') {
+            return Ok((at, fields));
         }
-        if !(field_start && byte == b'"') {
-            field_start = byte == delimiter || matches!(byte, b'\n' | b'\r');
-            continue;
+        if byte == delimiter {
+            fields += 1;
         }
-        let opened = line;
-        loop {
-            match bytes.next() {
-                None => return Some((opened, "a quoted field never closes")),
-                Some(b'"') => match bytes.peek() {
-                    Some(b'"') => _ = bytes.next(),
+        if field_start && byte == b'"' {
+            let opened = at - 1;
+            loop {
+                let quote = bytes[at..].iter().position(|byte| *byte == b'"');
+                at += 1 + quote.ok_or((opened, "a quoted field never closes"))?;
+                match bytes.get(at) {
+                    Some(b'"') => at += 1,
                     None | Some(b'\n' | b'\r') => break,
                     Some(next) if *next == delimiter => break,
-                    Some(_) => return Some((line, "text follows a closing quote")),
-                },
-                Some(b'\n') => line += 1,
-                Some(_) => {}
+                    Some(_) => return Err((at, "text follows a closing quote")),
+                }
             }
         }
-        field_start = false;
+        field_start = byte == delimiter;
     }
-    None
+    Ok((at, fields))
 }
 
 #[cfg(test)]
@@ -108,6 +184,8 @@ mod tests {
     use crate::config::SourceConfig;
     use crate::error::Error;
     use crate::source::Corpus;
+    use proptest::prelude::*;
+    use std::path::Path;
 
     fn read(text: &str) -> Result<Corpus, Error> {
         read_files(&[("a.csv", text.as_bytes())], |files| SourceConfig::Csv(records(files)), &["a.csv"])
@@ -139,8 +217,60 @@ mod tests {
         assert!(error.contains("a.csv:3: the record has 3 fields, the header has 2"), "{error}");
     }
 
+    /// The texts of the good records, and the lines of the bad ones.
+    fn read_good(contents: &[u8]) -> (Vec<String>, Vec<u64>) {
+        let (mut texts, mut bad) = (Vec::new(), Vec::new());
+        super::records(Path::new("a.csv"), contents, b',', &[("text", "text")], |record| {
+            match record {
+                Ok((_, mut values)) => texts.push(values.remove(0)),
+                Err(Error::Record { line, .. }) => bad.push(line),
+                Err(other) => return Err(other),
+            }
+            Ok(())
+        })
+        .unwrap();
+        (texts, bad)
+    }
+
+    #[test]
+    fn behind_a_bad_record_the_next_line_is_read() {
+        let (texts, bad) = read_good(b"text,id\na,1\n\"open,2\nb,3\n\"c\nd\",4\ne,5,6\nf,7\n\"never,8\ng,9\n");
+        assert_eq!(texts, ["a", "b", "c\nd", "f", "g"]);
+        // The quote that opens in line 3 seems to close in line 5.
+        assert_eq!(bad, [5, 7, 9]);
+    }
+
+    #[test]
+    fn records_that_are_no_text_are_bad_and_those_around_them_good() {
+        let (texts, bad) = read_good(b"text,id\na,1\ncaf\xe9,2\n\"b\n\",3\nx\0,4\n\"c\n\xff\",5\nd,6");
+        assert_eq!((texts, bad), (vec!["a".into(), "b\n".into(), "d".into()], vec![3, 6, 8]));
+        assert_eq!(read_good(b"text,id\n"), (vec![], vec![]));
+        assert_eq!(read_good(b"\r\n\ntext,id\r\n\r\na,1\rb,2").0, ["a", "b"]);
+    }
+
     #[test]
     fn a_header_alone_holds_no_text() {
         assert!(matches!(read("text\n"), Err(Error::NoDocuments { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_as_csv_is_read_as_it_was(rows in proptest::collection::vec("[a\",\n é]{1,8}", 0..12)) {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record(["id", "text"]).unwrap();
+            rows.iter().for_each(|text| writer.write_record(["1", text]).unwrap());
+            prop_assert_eq!(read_good(&writer.into_inner().unwrap()), (rows, vec![]));
+        }
+
+        #[test]
+        fn whatever_stands_in_a_file_bad_records_have_a_line_of_it_and_good_ones_are_read(
+            bytes in proptest::collection::vec(proptest::sample::select(b"a\",\n\r\0\xff\xe9".to_vec()), 0..60),
+        ) {
+            let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+            let (texts, bad) = read_good(&[b"text,id\n", &bytes[..], b"\ngood,1\n"].concat());
+            prop_assert!(bad.iter().all(|line| (2..=2 + lines as u64).contains(line)));
+            // Unless an open quote takes it in, or its line stands behind what closes one.
+            prop_assert!(bytes.contains(&b'"') || texts.last().map(String::as_str) == Some("good"));
+        }
     }
 }

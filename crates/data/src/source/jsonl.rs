@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::quoted;
+use super::{lines, quoted, text_of};
 use crate::error::Error;
 
 /// Appends the documents of one file; blank lines are skipped.
 pub(super) fn documents(path: &Path, text: &str, field: &str, documents: &mut Vec<String>) -> Result<(), Error> {
-    records(path, text, &[("field", field)], |record| {
+    records(path, text.as_bytes(), &[("field", field)], |record| {
         documents.push(record?.1.remove(0));
         Ok(())
     })
@@ -19,20 +19,34 @@ pub(super) fn documents(path: &Path, text: &str, field: &str, documents: &mut Ve
 /// that names it, and is a text; as a label numbers, truth values and arrays are taken as they are written.
 pub(super) fn records(
     path: &Path,
-    text: &str,
+    bytes: &[u8],
     fields: &[(&str, &str)],
     mut each: impl FnMut(Result<(u64, Vec<String>), Error>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for (index, line) in text.lines().enumerate() {
-        if !line.trim().is_empty() {
-            let number = index as u64 + 1;
-            each(record(path, number, line, fields).map(|values| (number, values)))?;
+    objects(path, bytes, |line, object| {
+        let values = |object: Map<String, Value>| {
+            fields.iter().map(|(key, field)| text(path, line, &object, key, field)).collect::<Result<Vec<_>, _>>()
+        };
+        each(object.and_then(values).map(|values| (line, values)))
+    })
+}
+
+/// Calls `each` with every line that is not blank: its number, and its object or what is wrong with it.
+pub(super) fn objects(
+    path: &Path,
+    bytes: &[u8],
+    mut each: impl FnMut(u64, Result<Map<String, Value>, Error>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for (number, line) in lines(bytes) {
+        let line = text_of(path, number, line);
+        if !line.as_ref().is_ok_and(|line| line.trim().is_empty()) {
+            each(number, line.and_then(|line| object(path, number, line)))?;
         }
     }
     Ok(())
 }
 
-fn record(path: &Path, number: u64, line: &str, fields: &[(&str, &str)]) -> Result<Vec<String>, Error> {
+fn object(path: &Path, number: u64, line: &str) -> Result<Map<String, Value>, Error> {
     let error = |message: String, hint: String| Error::Record { path: path.into(), line: number, message, hint };
     let value: Value = serde_json::from_str(line).map_err(|cause| {
         let hint = if line.trim_start().starts_with('[') {
@@ -45,28 +59,37 @@ fn record(path: &Path, number: u64, line: &str, fields: &[(&str, &str)]) -> Resu
         let reason = reason.split(" at line ").next().unwrap_or(&reason);
         error(format!("malformed JSON at column {}: {reason}", cause.column()), hint.into())
     })?;
-    let Value::Object(record) = value else {
-        let message = format!("expected a JSON object, found {}", kind(&value));
-        return Err(error(message, "JSONL has one JSON object a line".into()));
-    };
-    let read = |(key, field): &(&str, &str)| match record.get(*field) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        // Several labels are an array, which stays as it is written.
-        Some(value @ (Value::Number(_) | Value::Bool(_) | Value::Array(_))) if *key == "label" => Ok(value.to_string()),
-        Some(other) => {
-            let message = format!("field `{field}` is {}, not a string", kind(other));
-            Err(error(message, format!("name a text field with `{key}`")))
+    match value {
+        Value::Object(record) => Ok(record),
+        other => {
+            let message = format!("expected a JSON object, found {}", kind(&other));
+            Err(error(message, "JSONL has one JSON object a line".into()))
         }
-        None => {
-            let found = quoted(record.keys().map(String::as_str));
-            let message = format!("no field `{field}`; the record has {found}");
-            Err(error(message, format!("name one of them with `{key}`")))
-        }
-    };
-    fields.iter().map(read).collect()
+    }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn text(path: &Path, line: u64, record: &Map<String, Value>, key: &str, field: &str) -> Result<String, Error> {
+    match record.get(field) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        // Several labels are an array, which stays as it is written.
+        Some(value @ (Value::Number(_) | Value::Bool(_) | Value::Array(_))) if key == "label" => Ok(value.to_string()),
+        Some(other) => {
+            let message = format!("field `{field}` is {}, not a string", kind(other));
+            Err(Error::Record { path: path.into(), line, message, hint: format!("name a text field with `{key}`") })
+        }
+        None => Err(missing(path, line, record, key, field)),
+    }
+}
+
+/// A record lacks the field that `key` names.
+pub(super) fn missing(path: &Path, line: u64, record: &Map<String, Value>, key: &str, field: &str) -> Error {
+    let found = quoted(record.keys().map(String::as_str));
+    let message = format!("no field `{field}`; the record has {found}");
+    Error::Record { path: path.into(), line, message, hint: format!("name one of them with `{key}`") }
+}
+
+/// What a value is, for an error.
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::stratified::{stratified, stratified_fold};
-use super::{csv, expand, jsonl, read_utf8};
+use super::{bytes_of, csv, expand, jsonl, nothing_left};
 use crate::clean::{TextCleaner, check_limits, clean_examples};
 use crate::config::{
     ClassWeights, ClassificationConfig, CleanConfig, LabelledConfig, OnBadRow, ProblemConfig, SplitConfig,
@@ -245,18 +245,20 @@ fn read_rows(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
     let mut examples = Vec::new();
+    let before = notes.len();
     for path in expand(files)? {
-        examples.extend(read_file(&path, &read_utf8(&path)?, config, with_labels, empty_texts, notes)?);
+        let bytes = bytes_of(&path, config.on_bad_row)?;
+        examples.extend(read_file(&path, &bytes, config, with_labels, empty_texts, notes)?);
     }
     if examples.is_empty() && !files.is_empty() {
-        return Err(Error::NoDocuments { files: files.len() });
+        return Err(nothing_left(files.len(), &notes[before..]));
     }
     Ok(examples)
 }
 
 pub(super) fn read_file(
     path: &Path,
-    text: &str,
+    bytes: &[u8],
     config: &LabelledConfig,
     with_labels: bool,
     empty_texts: bool,
@@ -302,9 +304,9 @@ pub(super) fn read_file(
         Ok(())
     };
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => jsonl::records(path, text, &columns, each)?,
-        Some("tsv") => csv::records(path, text, b'\t', &columns, each)?,
-        Some("csv") => csv::records(path, text, b',', &columns, each)?,
+        Some("jsonl") => jsonl::records(path, bytes, &columns, each)?,
+        Some("tsv") => csv::records(path, bytes, b'\t', &columns, each)?,
+        Some("csv") => csv::records(path, bytes, b',', &columns, each)?,
         _ => {
             let message = format!("`{}` is neither .csv nor .tsv nor .jsonl", path.display());
             return Err(Error::config("files", message, "rename it to what it is"));
@@ -498,6 +500,42 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         assert!(read_text("a.txt", "x", |_| ()).unwrap_err().to_string().contains(".jsonl"));
+    }
+
+    #[test]
+    fn rows_that_are_no_text_or_broken_are_skipped_and_counted_or_named() {
+        let long = "long ".repeat(20_000);
+        let rows = format!("text,label\none,a\n\"open,b\ntwo,b\nthr\0ee,b\n{long},a\n");
+        let csv = [rows.as_bytes(), b"caf\xe9,a\nfour,b,c\nfive,b\n"].concat();
+        let jsonl = b"{\"text\": \"one\", \"label\": \"a\"}\n{\"text\": \"caf\xe9\", \"label\": \"a\"}\n\0\n{\"text\n\
+            {\"text\": \"two\", \"label\": \"b\"}\n";
+        let directory = tempfile::tempdir().unwrap();
+        let read = |name: &str, contents: &[u8], on_bad_row| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, contents).unwrap();
+            let mut notes = Vec::new();
+            let config = LabelledConfig { on_bad_row, ..config(vec![path.display().to_string()]) };
+            let texts = read_files(&config, true, &config.files, &mut notes)
+                .map(|examples| examples.into_iter().map(|example| example.text).collect::<Vec<_>>());
+            (texts, notes.join("\n"))
+        };
+        let (texts, notes) = read("a.csv", &csv, OnBadRow::Skip);
+        assert_eq!(texts.unwrap(), ["one", "two", &long, "five"]);
+        assert!(notes.contains("left out 4 rows") && notes.contains("a.csv:3: a quoted field never closes"), "{notes}");
+        let (texts, notes) = read("a.jsonl", jsonl, OnBadRow::Skip);
+        assert_eq!(texts.unwrap(), ["one", "two"]);
+        assert!(notes.contains("left out 3 rows") && notes.contains("a.jsonl:2: the byte 0xe9"), "{notes}");
+        let error = read("a.csv", b"text,label\nx\0,a\n", OnBadRow::Skip).0.unwrap_err().to_string();
+        assert!(error.contains("no row is left: left out 1 rows") && error.contains("a.csv:2: the row has"), "{error}");
+        for (name, contents, place) in [
+            ("a.csv", &csv[..], "a.csv:5: NUL byte"),
+            ("b.csv", &b"text,label\na,b\nc\xff,d\n"[..], "b.csv:3: the byte 0xff"),
+            ("c.csv", &b"text,label\na,b\n\"c,d\n"[..], "c.csv:3: a quoted field never closes"),
+            ("a.jsonl", &jsonl[..], "a.jsonl:3: NUL byte"),
+        ] {
+            let error = read(name, contents, OnBadRow::Error).0.unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Files in, documents out: one module a format.
 
+mod conll;
 pub(crate) mod csv;
 mod jsonl;
 pub mod labelled;
 mod stratified;
+mod tag_scheme;
+pub mod tagged;
 mod text;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::config::SourceConfig;
+use crate::config::{OnBadRow, SourceConfig};
 use crate::error::Error;
 
 /// The documents of a source, in the order of its files.
@@ -52,24 +55,34 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     }
     let files = expand(&config.files())?;
     let mut documents = Vec::new();
+    let mut notes = Vec::new();
     for path in &files {
-        let text = read_utf8(path)?;
         match config {
-            SourceConfig::Text(text_config) => text::documents(text, text_config.separator.as_deref(), &mut documents),
-            SourceConfig::Jsonl(records) => jsonl::documents(path, &text, &records.field, &mut documents)?,
-            SourceConfig::Csv(records) => csv::documents(path, &text, &records.field, &mut documents)?,
+            SourceConfig::Text(text_config) => {
+                text::documents(read_utf8(path)?, text_config.separator.as_deref(), &mut documents);
+            }
+            SourceConfig::Jsonl(records) => {
+                jsonl::documents(path, &read_utf8(path)?, &records.field, &mut documents)?;
+            }
+            SourceConfig::Csv(records) => csv::documents(path, &read_utf8(path)?, &records.field, &mut documents)?,
             SourceConfig::Chat(_) => {}
             SourceConfig::Labelled(labelled) => {
-                let examples = labelled::read_file(path, &text, labelled, false, false, &mut Vec::new())?;
+                let bytes = bytes_of(path, labelled.on_bad_row)?;
+                let examples = labelled::read_file(path, &bytes, labelled, false, false, &mut notes)?;
                 documents.extend(examples.into_iter().flat_map(|example| [Some(example.text), example.pair]).flatten());
+            }
+            SourceConfig::Tagged(tagged) => {
+                let sentences = tagged::read_file(path, tagged, &mut notes)?;
+                documents.extend(sentences.iter().map(tagged::TaggedSentence::text));
             }
         }
     }
     let found = documents.len();
     let corpus = Corpus::new(documents);
     if corpus.documents.is_empty() {
-        return Err(Error::NoDocuments { files: files.len() });
+        return Err(nothing_left(files.len(), &notes));
     }
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     let dropped = found - corpus.documents.len();
     if dropped > 0 {
         tracing::warn!("left out {dropped} of {found} documents: they are empty");
@@ -84,13 +97,21 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
 pub fn check(config: &SourceConfig) -> Result<(), Error> {
     check_settings(config)?;
     let mut files = expand(&config.files())?;
-    let (validation, test) = match config {
-        SourceConfig::Labelled(labelled) => (&labelled.validation_files[..], &labelled.test_files[..]),
-        SourceConfig::Chat(chat) => (&chat.validation_files[..], &chat.test_files[..]),
-        SourceConfig::Text(_) | SourceConfig::Jsonl(_) | SourceConfig::Csv(_) => (&[][..], &[][..]),
-    };
-    files.extend(expand(validation)?);
-    files.extend(expand(test)?);
+    match config {
+        SourceConfig::Labelled(labelled) => {
+            files.extend(expand(&labelled.validation_files)?);
+            files.extend(expand(&labelled.test_files)?);
+        }
+        SourceConfig::Tagged(tagged) => {
+            files.extend(expand(&tagged.validation_files)?);
+            files.extend(expand(&tagged.test_files)?);
+        }
+        SourceConfig::Chat(chat) => {
+            files.extend(expand(&chat.validation_files)?);
+            files.extend(expand(&chat.test_files)?);
+        }
+        SourceConfig::Text(_) | SourceConfig::Jsonl(_) | SourceConfig::Csv(_) => {}
+    }
     for path in files {
         let length = File::open(&path).and_then(|file| file.metadata()).map_err(Error::io(&path))?.len();
         if length == 0 {
@@ -156,8 +177,8 @@ pub(crate) fn expand<S: AsRef<str>>(patterns: &[S]) -> Result<Vec<PathBuf>, Erro
     Ok(files)
 }
 
-/// The text of a file, without a byte-order mark.
-pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
+/// The bytes of a file that does not begin like UTF-16.
+fn read_raw(path: &Path) -> Result<Vec<u8>, Error> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Error::NotUtf8 {
@@ -168,6 +189,61 @@ pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
             hint: "the file begins like UTF-16; convert it: iconv -f UTF-16 -t UTF-8".into(),
         });
     }
+    Ok(bytes)
+}
+
+/// A file's bytes without a byte-order mark.
+///
+/// # Errors
+/// No byte is left.
+fn without_mark(path: &Path, mut bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    if bytes.is_empty() {
+        return Err(Error::EmptyFile { path: path.into() });
+    }
+    Ok(bytes)
+}
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The bytes of a file of rows: all of them text, unless bad rows are skipped.
+fn bytes_of(path: &Path, on_bad_row: OnBadRow) -> Result<Vec<u8>, Error> {
+    match on_bad_row {
+        OnBadRow::Error => Ok(read_utf8(path)?.into_bytes()),
+        OnBadRow::Skip => without_mark(path, read_raw(path)?),
+    }
+}
+
+/// Lines, without their ends, and their numbers from 1.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    (1..).zip(bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|byte| *byte == b'\n'))
+}
+
+/// A row's text.
+///
+/// # Errors
+/// Bytes that are not UTF-8, or NUL bytes, by file and line.
+fn text_of<'a>(path: &Path, line: u64, row: &'a [u8]) -> Result<&'a str, Error> {
+    let error = |offset: usize, message: String, hint: &str| {
+        let line = line + line_at(row, offset) - 1;
+        Error::Record { path: path.into(), line, message, hint: hint.into() }
+    };
+    if let Some(offset) = row.iter().position(|byte| *byte == 0) {
+        return Err(error(offset, "the row has a NUL byte".into(), "convert the file to text, or remove the row"));
+    }
+    std::str::from_utf8(row).map_err(|cause| {
+        let offset = cause.valid_up_to();
+        let message = format!("the byte 0x{:02x} in this row is not UTF-8", row[offset]);
+        error(offset, message, "convert the file, for example: iconv -f LATIN1 -t UTF-8")
+    })
+}
+
+/// The text of a file, without a byte-order mark.
+pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
+    let bytes = read_raw(path)?;
     if let Some(offset) = bytes.iter().position(|&byte| byte == 0) {
         return Err(Error::Binary {
             path: path.into(),
@@ -176,25 +252,26 @@ pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
             hint: "`files` takes text; point it at another file or convert this one".into(),
         });
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let bytes = error.as_bytes();
-        Error::NotUtf8 {
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        let offset = error.valid_up_to();
+        return Err(Error::NotUtf8 {
             path: path.into(),
-            line: line_at(bytes, offset),
+            line: line_at(&bytes, offset),
             offset: offset as u64,
             byte: bytes[offset],
             hint: "convert the file, for example: iconv -f LATIN1 -t UTF-8".into(),
-        }
-    })?;
-    let text = match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    };
-    if text.is_empty() {
-        return Err(Error::EmptyFile { path: path.into() });
+        });
     }
-    Ok(text)
+    let text = String::from_utf8(without_mark(path, bytes)?);
+    Ok(text.expect("text without its first character is text"))
+}
+
+/// Files whose rows were read and none of which is left; the notes say of which rows that is why.
+fn nothing_left(files: usize, notes: &[String]) -> Error {
+    match notes.first() {
+        None => Error::NoDocuments { files },
+        Some(note) => Error::config("files", format!("no row is left: {note}"), "correct the rows"),
+    }
 }
 
 /// The line of a byte, from 1.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::bert::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -52,19 +52,28 @@ pub(crate) fn train(config: &BertTokenizerConfig, documents: &[String]) -> Resul
     }
 }
 
-/// A tokenizer from a `vocab.txt`, one token a line; lower-cased if no token has a capital.
+/// A tokenizer from a `vocab.txt`, one token a line. How text is normalized stands in `config`, the keys of a
+/// `tokenizer_config.json`; without `do_lower_case` it is lower-cased if no token has a capital.
 ///
 /// # Errors
 /// Why it is none.
-pub(crate) fn from_vocab(text: &str) -> Result<Value, String> {
+pub(crate) fn from_vocab(text: &str, config: &Map<String, Value>) -> Result<Value, String> {
     let tokens: Vec<String> = text.lines().map(|line| line.trim_end_matches('\r').to_string()).collect();
     let missing: Vec<&str> = SPECIALS.into_iter().filter(|special| !tokens.iter().any(|t| t == special)).collect();
     if !missing.is_empty() {
         return Err(format!("the vocabulary has no {}", missing.join(", ")));
     }
+    let setting = |key: &str| match config.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(other) => Err(format!("`{key}` of tokenizer_config.json is {other}, neither true nor false")),
+    };
     let is_special = |token: &str| token.starts_with('[') && token.ends_with(']');
-    let lowercase = !tokens.iter().any(|token| !is_special(token) && token.chars().any(char::is_uppercase));
-    wordpiece(vocabulary(tokens.into_iter()), normalizer_json(lowercase)).map_err(|error| error.to_string())
+    let uncased = || !tokens.iter().any(|token| !is_special(token) && token.chars().any(char::is_uppercase));
+    let mut normalizer = normalizer_json(setting("do_lower_case")?.unwrap_or_else(uncased));
+    normalizer["strip_accents"] = json!(setting("strip_accents")?);
+    normalizer["handle_chinese_chars"] = json!(setting("tokenize_chinese_chars")?.unwrap_or(true));
+    wordpiece(vocabulary(tokens.into_iter()), normalizer).map_err(|error| error.to_string())
 }
 
 /// Ids in order; a token that stands twice keeps its last, as BERT's reader has it.
@@ -289,5 +298,32 @@ mod tests {
         assert_eq!(tokens(&open("Low\nlow\n##er\n"), "Lower"), ["Low", "##er"]);
         std::fs::write(&path, "a\nb\n").unwrap();
         assert!(Tokenizer::from_file(&path).unwrap_err().to_string().contains("[CLS]"));
+    }
+
+    #[test]
+    fn a_directory_with_nothing_but_a_vocabulary_is_opened_as_its_config_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        let open = || Tokenizer::from_file(directory.path());
+        write("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nlow\nLow\n##er\né\ne\n很\n##好\n");
+        assert_eq!(tokens(&open().unwrap(), "Lower é 很好"), ["Low", "##er", "é", "很", "[UNK]"]);
+        write("tokenizer_config.json", r#"{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}"#);
+        let lower = open().unwrap();
+        assert_eq!(tokens(&lower, "Lower é"), ["low", "##er", "e"]);
+        write("tokenizer_config.json", r#"{"do_lower_case": false}"#);
+        assert_eq!(tokens(&open().unwrap(), "Lower é"), ["Low", "##er", "é"]);
+        let others = r#"{"do_lower_case": true, "strip_accents": false, "tokenize_chinese_chars": false}"#;
+        write("tokenizer_config.json", others);
+        assert_eq!(tokens(&open().unwrap(), "Lower é 很好"), ["low", "##er", "é", "很", "##好"]);
+        write("tokenizer_config.json", r#"{"do_lower_case": "yes"}"#);
+        let error = open().unwrap_err().to_string();
+        assert!(error.contains("vocab.txt") && error.contains("`do_lower_case`"), "{error}");
+        // What is saved opens as the same.
+        let files = lower.files(32);
+        for (name, bytes) in &files {
+            std::fs::write(directory.path().join(name), bytes).unwrap();
+        }
+        assert_eq!(tokens(&open().unwrap(), "Lower é"), ["low", "##er", "e"]);
+        assert_eq!(open().unwrap().specials(), lower.specials());
     }
 }

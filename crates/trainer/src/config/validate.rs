@@ -74,6 +74,7 @@ impl Problems {
             SourceConfig::Csv(_) => "csv",
             SourceConfig::Labelled(_) => "labelled",
             SourceConfig::Chat(_) => "chat",
+            SourceConfig::Tagged(_) => "tagged",
         };
         if let Err(error) = data::source::check(source) {
             self.add([format!("data.{variant}.files")], error.to_string(), "");
