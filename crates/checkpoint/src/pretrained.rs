@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use data::Tokenizer;
+use data::chat::ChatTemplate;
 use model::bert::{Bert, BertConfig};
 use model::gpt::ConfigError;
 use model::{Gpt, GptConfig, LoadReport, Tensors};
@@ -81,6 +82,10 @@ pub fn gpt_files(model: &Gpt, config: &GptConfig, tokenizer: &Tokenizer) -> Cont
     if let Some(end) = end {
         generation["bos_token_id"] = json!(end);
         generation["eos_token_id"] = json!(end);
+    }
+    // A chat model stops where its template ends an answer.
+    if let Ok(Some(template)) = ChatTemplate::of_tokenizer(tokenizer) {
+        generation["eos_token_id"] = json!(template.stop_tokens(tokenizer));
     }
     let mut contents: Contents =
         tokenizer.files(config.max_seq_len).into_iter().map(|(name, bytes)| (name, File::Bytes(bytes))).collect();

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::{Batch, RowId};
+use crate::chat::ChatExamples;
 use crate::collate::causal;
 use crate::error::Error;
 use crate::examples::Examples;
@@ -26,6 +27,8 @@ enum Rows {
     Labelled(Examples),
     /// Sentences whose words carry tags.
     Tagged(TaggedExamples),
+    /// Conversations.
+    Chat(ChatExamples),
 }
 
 impl Rows {
@@ -46,6 +49,7 @@ impl Rows {
             Self::NextSentence(pairs) => pairs.batch(windows.map(|(_, id)| id).collect()),
             Self::Labelled(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
             Self::Tagged(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
+            Self::Chat(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
         }
     }
 
@@ -54,7 +58,7 @@ impl Rows {
         match self {
             Self::Causal(stream) => Some((stream, seq_len, 1)),
             Self::Masked(stream, _) => Some((stream, seq_len.saturating_sub(Masking::AROUND), 0)),
-            Self::NextSentence(_) | Self::Labelled(_) | Self::Tagged(_) => None,
+            Self::NextSentence(_) | Self::Labelled(_) | Self::Tagged(_) | Self::Chat(_) => None,
         }
     }
 
@@ -64,6 +68,7 @@ impl Rows {
             Self::NextSentence(pairs) => Ok(pairs.rows_per_epoch()),
             Self::Labelled(examples) => Ok(examples.len() as u64),
             Self::Tagged(examples) => Ok(examples.len() as u64),
+            Self::Chat(examples) => Ok(examples.len() as u64),
             _ => {
                 let (stream, width, behind) = self.window(seq_len).expect("rows of a text");
                 if width == 0 || stream.len() < width + behind {
@@ -130,6 +135,17 @@ impl Batches {
         Self::new(Rows::Tagged(examples), seq_len, 0)
     }
 
+    /// The plan over conversations, whose rows are at most `seq_len` tokens long.
+    ///
+    /// # Errors
+    /// No conversation.
+    pub fn chat(examples: ChatExamples, seq_len: usize) -> Result<Self, Error> {
+        if examples.is_empty() {
+            return Err(Error::NoDocuments { files: 0 });
+        }
+        Self::new(Rows::Chat(examples), seq_len, 0)
+    }
+
     fn new(rows: Rows, seq_len: usize, seed: u64) -> Result<Self, Error> {
         let rows_per_epoch = rows.count(seq_len)?;
         Ok(Self { rows, seq_len, seed, rows_per_epoch })
@@ -152,6 +168,7 @@ impl Batches {
             (Rows::NextSentence(pairs), _) => return pairs.at(position, rows),
             (Rows::Labelled(examples), _) => return examples.at(position, rows),
             (Rows::Tagged(examples), _) => return examples.at(position, rows),
+            (Rows::Chat(examples), _) => return examples.at(position, rows),
             (_, window) => window.expect("rows of a text"),
         };
         let last_start = stream.len() - behind - width;
@@ -230,6 +247,11 @@ impl EvaluationRows {
     /// At most `max_rows` tagged sentences, the shortest first.
     pub fn tagged(examples: TaggedExamples, seq_len: usize, max_rows: usize) -> Self {
         Self { chosen: examples.by_length(max_rows), rows: Rows::Tagged(examples), seq_len }
+    }
+
+    /// At most `max_rows` rows of conversations, the shortest first.
+    pub fn chat(examples: ChatExamples, seq_len: usize, max_rows: usize) -> Self {
+        Self { chosen: examples.by_length(max_rows), rows: Rows::Chat(examples), seq_len }
     }
 
     /// How many rows there are.

@@ -9,14 +9,14 @@ use rayon::prelude::*;
 const MOST_ROWS: usize = 64;
 
 /// What ends a text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Tokens to add at most.
     pub max_new_tokens: usize,
     /// Ids below this are chosen: the tokenizer's size, for a model whose vocabulary is padded beyond it.
     pub vocabulary: usize,
-    /// Ends the text, and is not part of it.
-    pub stop: Option<u32>,
+    /// Each of these ends the text, and is not part of it.
+    pub stop: Vec<u32>,
 }
 
 /// A text to continue.
@@ -49,7 +49,7 @@ pub fn generate(
         let groups = rows.chunks_mut(MOST_ROWS).enumerate();
         let continued = groups.map(|(group, rows)| {
             let first = group * MOST_ROWS;
-            Texts::new(model, device, rows, limits).finish(&mut |row, id| on_token(first + row, id))
+            Texts::new(model, device, rows, limits.clone()).finish(&mut |row, id| on_token(first + row, id))
         });
         continued.flatten().collect()
     })
@@ -140,7 +140,7 @@ impl<'a> Texts<'a> {
         let half = (self.model.max_seq_len() / 2).max(1);
         let mut stay = Vec::with_capacity(self.active.len());
         for (place, (row, id)) in self.active.iter().zip(chosen).enumerate() {
-            if Some(*id) == self.limits.stop {
+            if self.limits.stop.contains(id) {
                 continue;
             }
             self.ids[*row].push(*id);
@@ -200,7 +200,9 @@ mod tests {
         vec![row(&[1], 5), row(&[4, 4, 9], 6), row(&long, 7), row(&[4, 4, 9], 8), row(&[1, 2, 3, 4, 5, 6, 7, 8], 5)]
     }
 
-    const LIMITS: Limits = Limits { max_new_tokens: 40, vocabulary: 21, stop: Some(2) };
+    fn limits() -> Limits {
+        Limits { max_new_tokens: 40, vocabulary: 21, stop: vec![2] }
+    }
 
     /// The text as it is defined: the whole of what is not forgotten goes through the model for every token.
     fn uncached(model: &Gpt, device: &Device, mut row: Row, limits: Limits) -> Vec<u32> {
@@ -209,7 +211,7 @@ mod tests {
         while ids.len() - row.prompt.len() < limits.max_new_tokens {
             let logits = forward(model, device, &ids[ids.len() - window..], 1, &mut model.cache(1));
             let next = row.sampler.choose(&logits[..limits.vocabulary]);
-            if Some(next) == limits.stop {
+            if limits.stop.contains(&next) {
                 break;
             }
             ids.push(next);
@@ -222,18 +224,18 @@ mod tests {
     fn rows_generate_together_what_each_generates_alone_and_without_a_cache() {
         for device in [Device::flex(), model::device::ndarray()] {
             let model = model(&device);
-            for limits in [LIMITS, Limits { stop: None, ..LIMITS }, Limits { max_new_tokens: 1, ..LIMITS }] {
-                let together = generate(&model, &device, &mut rows(), limits, |_, _| true);
+            for limits in [limits(), Limits { stop: vec![], ..limits() }, Limits { max_new_tokens: 1, ..limits() }] {
+                let together = generate(&model, &device, &mut rows(), limits.clone(), |_, _| true);
                 for (i, (row, expected)) in rows().into_iter().zip(&together).enumerate() {
-                    let alone = generate(&model, &device, &mut [row], limits, |_, _| true);
+                    let alone = generate(&model, &device, &mut [row], limits.clone(), |_, _| true);
                     assert_eq!(&alone[0], expected, "row {i}");
                 }
                 for (i, (row, expected)) in rows().into_iter().zip(&together).enumerate() {
-                    assert_eq!(&uncached(&model, &device, row, limits), expected, "row {i}");
+                    assert_eq!(&uncached(&model, &device, row, limits.clone()), expected, "row {i}");
                 }
                 let lengths: Vec<usize> = together.iter().map(Vec::len).collect();
                 assert!(
-                    limits.stop.is_some() || lengths.iter().all(|len| *len == limits.max_new_tokens),
+                    !limits.stop.is_empty() || lengths.iter().all(|len| *len == limits.max_new_tokens),
                     "{lengths:?}"
                 );
             }
@@ -244,15 +246,15 @@ mod tests {
     fn tokens_are_told_as_they_come_and_a_row_ends_when_nobody_wants_more() {
         let device = Device::flex();
         let model = model(&device);
-        let limits = Limits { stop: None, ..LIMITS };
+        let limits = Limits { stop: vec![], ..limits() };
         let mut told = vec![Vec::new(); 5];
-        let texts = generate(&model, &device, &mut rows(), limits, |row, id| {
+        let texts = generate(&model, &device, &mut rows(), limits.clone(), |row, id| {
             told[row].push(id);
             told[row].len() < 3 + row
         });
         assert_eq!(texts, told);
         assert_eq!(texts.iter().map(Vec::len).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
-        let none = generate(&model, &device, &mut rows(), Limits { max_new_tokens: 0, ..limits }, |_, _| true);
+        let none = generate(&model, &device, &mut rows(), Limits { max_new_tokens: 0, ..limits.clone() }, |_, _| true);
         assert!(none.iter().all(Vec::is_empty) && none.len() == 5);
     }
 
@@ -260,10 +262,10 @@ mod tests {
     fn more_rows_than_go_together_are_continued_in_groups() {
         let device = Device::flex();
         let model = model(&device);
-        let limits = Limits { max_new_tokens: 3, ..LIMITS };
+        let limits = Limits { max_new_tokens: 3, ..limits() };
         let mut many: Vec<Row> = (0..MOST_ROWS as u64 + 3).map(|seed| row(&[3, 1], seed)).collect();
-        let texts = generate(&model, &device, &mut many, limits, |_, _| true);
-        let last = generate(&model, &device, &mut [row(&[3, 1], MOST_ROWS as u64 + 2)], limits, |_, _| true);
+        let texts = generate(&model, &device, &mut many, limits.clone(), |_, _| true);
+        let last = generate(&model, &device, &mut [row(&[3, 1], MOST_ROWS as u64 + 2)], limits.clone(), |_, _| true);
         assert_eq!((texts.len(), texts.last()), (MOST_ROWS + 3, last.first()));
     }
 }

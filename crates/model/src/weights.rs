@@ -410,6 +410,34 @@ fn load_where<M: Family>(
     Ok((model, report))
 }
 
+/// An embedding with more rows: the new ones are the mean of the old and a little noise, a hundredth of the old ones'
+/// deviation, so that the model's other answers stay nearly the same and no two new rows are equal.
+///
+/// Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models".
+///
+/// # Panics
+/// If the tensor is no matrix, or has more rows already.
+pub fn grow_rows(table: &HostTensor, rows: usize, seed: u64) -> HostTensor {
+    let [old, width] = table.shape[..] else { panic!("an embedding is a matrix") };
+    assert!(rows >= old, "an embedding of {old} rows does not grow to {rows}");
+    let mut mean = vec![0.0f64; width];
+    for row in table.values.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value) / old as f64);
+    }
+    let squares = table.values.chunks_exact(width).flat_map(|row| row.iter().zip(&mean));
+    let variance = squares.map(|(value, mean)| (f64::from(*value) - mean).powi(2)).sum::<f64>();
+    let deviation = (variance / table.values.len().max(1) as f64).sqrt();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut values = table.values.clone();
+    for _ in old..rows {
+        values.extend(mean.iter().map(|mean| {
+            let unit: f64 = StandardNormal.sample(&mut rng);
+            (mean + 0.01 * deviation * unit) as f32
+        }));
+    }
+    HostTensor { shape: vec![rows, width], values }
+}
+
 /// Every tensor that a file of the model holds, by HuggingFace's names and in its layout.
 pub fn stored<M: Family>(model: &M) -> Vec<Flat> {
     parameters(model).into_iter().flat_map(M::stored).collect()

@@ -32,9 +32,9 @@ pub struct TermFigures {
 }
 
 impl Evaluation {
-    /// The exponential of the loss.
+    /// The exponential of the first term's loss, which is that of tokens where there are several.
     pub fn perplexity(&self) -> f64 {
-        self.loss.exp()
+        self.terms.first().map_or(f64::NAN, |term| term.loss.exp())
     }
 }
 

@@ -98,7 +98,7 @@ pub struct EvalReport {
     /// Mean validation loss in nats a target: a token, or a classifier's row.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// `exp(loss)`.
+    /// The exponential of the loss, of several terms of the first.
     #[serde(deserialize_with = "null_is_nan")]
     pub perplexity: f64,
     /// Share of tokens whose most probable prediction was right, 0 to 1.

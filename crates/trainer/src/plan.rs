@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
 use crate::network::{Network, NetworkConfig};
 use crate::resume::Restored;
+use data::chat::{ChatExamples, ChatSplits, ChatTemplate, Conversation};
 use data::config::{MaskedLmConfig, ProblemConfig};
 use data::next_sentence::SentencePairs;
 use data::source::labelled::{Example, LabelledSplits, label_weights};
@@ -90,6 +91,8 @@ enum Parts {
     Labelled { splits: LabelledSplits, problem: ProblemConfig, weights: Vec<f32> },
     /// Sentences whose words carry tags.
     Tagged(TaggedSplits),
+    /// Conversations.
+    Chat(ChatSplits),
 }
 
 impl Parts {
@@ -99,6 +102,10 @@ impl Parts {
             Self::Texts([train, ..]) => train.clone(),
             Self::Labelled { splits, .. } => texts(&splits.train),
             Self::Tagged(splits) => splits.train.iter().map(TaggedSentence::text).collect(),
+            Self::Chat(splits) => {
+                let messages = splits.train.iter().flat_map(|conversation| &conversation.messages);
+                messages.map(|message| message.content.clone()).collect()
+            }
         }
     }
 }
@@ -131,6 +138,12 @@ impl Data {
                 }
                 _ => Parts::Texts([texts(&splits.train), texts(&splits.validation), texts(&splits.test)]),
             };
+            return Ok(Self { parts, hash, many: true, everything: None, cleaner, notes });
+        }
+        if let SourceConfig::Chat(chat) = &config.data {
+            let mut splits = data::chat::read(chat, &config.split, &config.clean, &config.redact)?;
+            let (hash, notes) = (splits.hash.clone(), std::mem::take(&mut splits.notes));
+            let (parts, cleaner) = (Parts::Chat(splits), TextCleaner::default());
             return Ok(Self { parts, hash, many: true, everything: None, cleaner, notes });
         }
         if let (SourceConfig::Tagged(tagged), ObjectiveConfig::Tagging(_)) = (&config.data, objective) {
@@ -183,6 +196,7 @@ impl Rows {
             Parts::Labelled { splits, problem, weights } => {
                 Self::labelled(splits, *problem, weights, config, tokenizer, model.max_seq_len(), most)
             }
+            Parts::Chat(splits) => Self::chat(splits, config, tokenizer, model, most),
             Parts::Tagged(splits) => Self::tagged(splits, config, tokenizer, model.max_seq_len(), most),
             Parts::Texts(texts) => match objective {
                 ObjectiveConfig::MaskedLm(masked_lm) if masked_lm.next_sentence => {
@@ -191,6 +205,40 @@ impl Rows {
                 _ => Self::of_texts(texts, config, objective, tokenizer, model, most),
             },
         }
+    }
+
+    fn chat(
+        splits: &ChatSplits,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let seq_len = model.max_seq_len();
+        let template = ChatTemplate::of_tokenizer(tokenizer)?
+            .ok_or_else(|| Error::Config("the tokenizer has no chat template; hint: `chat.template`".into()))?;
+        let encode =
+            |part: &[Conversation]| ChatExamples::new(&template, tokenizer, &config.chat, part, seq_len, settings.seed);
+        let (train, validation, test) = (encode(&splits.train)?, encode(&splits.validation)?, encode(&splits.test)?);
+        let trained = 100.0 * train.trained_tokens() as f64 / train.tokens().max(1) as f64;
+        let mut notes = vec![format!("{trained:.1}% of the training tokens are trained")];
+        let counts = train.counts();
+        for (count, what) in [
+            (counts.cut, "conversations are cut to fit"),
+            (counts.dropped, "conversations do not fit and are left out"),
+            (counts.untrained, "conversations have nothing to train and are left out"),
+        ] {
+            if count > 0 {
+                notes.push(format!("{count} {what}; `chat.truncation` and `chat.train_on` decide"));
+            }
+        }
+        let documents = [&splits.train, &splits.validation, &splits.test].map(Vec::len);
+        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::chat(validation, seq_len, most));
+        Ok(Self { train: Batches::chat(train, seq_len)?, validation, documents, tokens, padding, notes })
     }
 
     fn tagged(
@@ -360,8 +408,11 @@ impl Prepared {
         if let SourceConfig::Labelled(labelled) = &config.data {
             tokenizer = tokenizer.with_truncation(labelled.truncation);
         }
+        if let (Parts::Chat(_), None) = (&data.parts, resumed) {
+            (_, tokenizer) = ChatTemplate::for_training(&config.chat, tokenizer)?;
+        }
         let head = head(&objective, &data.parts);
-        let (model_config, initial) = shape_of(config, &tokenizer, head)?;
+        let (model_config, initial) = shape_of(config, &tokenizer, head, &mut notes)?;
         check_frozen(config, &model_config)?;
 
         let rows = Rows::new(&data.parts, config, &objective, &tokenizer, &model_config)?;
@@ -371,7 +422,7 @@ impl Prepared {
         let rows_per_step = (settings.micro_batch_size * settings.gradient_accumulation_steps) as u64;
         let rows_per_epoch = train.rows_per_epoch();
         let tokens_per_row = match &data.parts {
-            Parts::Labelled { .. } | Parts::Tagged(_) => tokens[0] as f64 / rows_per_epoch as f64,
+            Parts::Labelled { .. } | Parts::Tagged(_) | Parts::Chat(_) => tokens[0] as f64 / rows_per_epoch as f64,
             Parts::Texts(_) => model_config.max_seq_len() as f64,
         };
         let tokens_per_step = (rows_per_step as f64 * tokens_per_row).round().max(1.0) as u64;
@@ -473,6 +524,9 @@ fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
         (ObjectiveConfig::Tagging(_), true, _) if !tagged => {
             refused("`objective.tagging` needs tags; hint: `[data.tagged]`")
         }
+        _ if encoder && matches!(config.data, SourceConfig::Chat(_)) => {
+            refused("conversations are for a GPT, the model is a BERT; hint: `[model.gpt]`")
+        }
         (ObjectiveConfig::Causal(_), true, _) => {
             refused("`objective.causal` is for a GPT, the model is a BERT; hint: `[objective.masked_lm]`")
         }
@@ -490,6 +544,7 @@ fn shape_of(
     config: &RunConfig,
     tokenizer: &Tokenizer,
     head: BertHead,
+    notes: &mut Vec<String>,
 ) -> Result<(NetworkConfig, Option<Tensors>), Error> {
     let refused = |error: model::gpt::ConfigError| Error::Config(error.to_string());
     let ids = tokenizer.vocab_size();
@@ -508,7 +563,16 @@ fn shape_of(
     Ok(match initial {
         None => (NetworkConfig::Gpt(GptConfig::from_settings(&settings, ids).map_err(refused)?), None),
         Some(dir) => {
-            let (found, tensors) = checkpoint::read_gpt(dir)?;
+            let (mut found, mut tensors) = checkpoint::read_gpt(dir)?;
+            // A chat template may have brought tokens that the model has not seen.
+            if ids > found.vocab_size
+                && let Some(table) =
+                    tensors.values_mut().find(|tensor| tensor.shape == [found.vocab_size, found.d_model])
+            {
+                *table = model::weights::grow_rows(table, ids, config.train.seed);
+                notes.push(format!("{} tokens are new to the model", ids - found.vocab_size));
+                found.vocab_size = ids;
+            }
             (NetworkConfig::Gpt(found.overridden(&settings, ids).map_err(refused)?), Some(tensors))
         }
     })

@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let limits = Limits {
         max_new_tokens: arguments.max_new_tokens,
         vocabulary: tokenizer.vocab_size(),
-        stop: tokenizer.end_of_text(),
+        stop: tokenizer.end_of_text().into_iter().collect(),
     };
     if rows.len() == 1 && !arguments.json {
         return stream(&opened, &device, &mut rows, limits);

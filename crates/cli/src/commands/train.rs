@@ -3,6 +3,7 @@
 use super::{open_device, prompt_ids};
 use crate::report::{Failure, print, print_json};
 use data::Tokenizer;
+use data::chat::{ChatTemplate, Message};
 use inference::{Limits, Row, SamplingSettings, generate};
 use model::{DeviceChoice, Gpt};
 use serde_json::json;
@@ -115,9 +116,20 @@ struct Samples {
 
 impl Sampler for Samples {
     fn sample(&mut self, model: &Gpt, tokenizer: &Tokenizer, _step: u64) -> Result<String, String> {
-        let prompt = prompt_ids(tokenizer, &self.prompt).map_err(|error| error.to_string())?;
-        let limits =
-            Limits { max_new_tokens: self.tokens, vocabulary: tokenizer.vocab_size(), stop: tokenizer.end_of_text() };
+        let failed = |error: data::Error| error.to_string();
+        let (prompt, stop) = match ChatTemplate::of_tokenizer(tokenizer).map_err(failed)? {
+            // A chat model is asked something, and answers.
+            Some(template) => {
+                let content = if self.prompt.is_empty() { "Hello!" } else { &self.prompt };
+                let asked = Message { role: "user".into(), content: content.into(), weight: None };
+                let ids = template.prompt(&[asked], tokenizer).map_err(failed)?;
+                (ids, template.stop_tokens(tokenizer))
+            }
+            None => {
+                (prompt_ids(tokenizer, &self.prompt).map_err(failed)?, tokenizer.end_of_text().into_iter().collect())
+            }
+        };
+        let limits = Limits { max_new_tokens: self.tokens, vocabulary: tokenizer.vocab_size(), stop };
         // The same seed each time: what changes between samples is the model.
         let sampler = inference::Sampler::new(SamplingSettings::default()).map_err(|error| error.to_string())?;
         let device = model.device();

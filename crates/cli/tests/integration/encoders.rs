@@ -291,3 +291,62 @@ fn folds_and_bags_are_trained_compared_and_kept() {
     assert!(many.code == Some(3) || many.code == Some(2), "{:?}", many.code);
     assert!(many.stderr.contains("500 folds"), "{}", many.stderr);
 }
+
+#[test]
+fn tags_are_learned_measured_and_predicted() {
+    let run = Run::new();
+    let names = [("Mia", ""), ("Tom", ""), ("Max", "Power"), ("Liu", "Wei")];
+    let row = |i: usize| {
+        let (first, last) = names[i * 7 % 4];
+        let last = if last.is_empty() { String::new() } else { format!("{last}\tI-PER\n") };
+        format!("{first}\tB-PER\n{last}lives\tO\nin\tO\n{}\tB-LOC\n.\tO\n\n", ["Berlin", "Rome", "Oslo"][i % 3])
+    };
+    std::fs::write(run.path("tags.conll"), (0..120).map(row).collect::<String>()).expect("writable");
+    let config = format!("{CLASSIFIER}{SMALL}")
+        .replace("[data.labelled]", "[data.tagged]")
+        .replace("questions.csv", "tags.conll");
+    std::fs::write(run.path("run.toml"), config.replace("vocab_size = 220", "vocab_size = 120\nlowercase = false"))
+        .expect("writable");
+    let ended = run.train(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report = run.firebox(&["eval", "run", "--data", "tags.conll", "--json"]).json();
+    assert!(report["f1"].as_f64().expect("a number") > 0.95, "{report}");
+    let answer = run.firebox(&["predict", "run", "--text", "Max Power lives in Rome.", "--json"]).json();
+    let entities = answer[0]["entities"].as_array().expect("a list");
+    let found: Vec<(&str, &str)> = entities
+        .iter()
+        .map(|entity| (entity["type"].as_str().expect("a type"), entity["text"].as_str().expect("a text")))
+        .collect();
+    assert_eq!(found, [("PER", "Max Power"), ("LOC", "Rome")], "{answer}");
+    std::fs::write(run.path("bad.conll"), "Mia\tI-PER\n\n").expect("writable");
+    let ended = run.firebox(&["eval", "run", "--data", "bad.conll"]);
+    assert!(ended.code == Some(3) && ended.stderr.contains("bad.conll:1"), "{}", ended.stderr);
+}
+
+#[test]
+fn both_losses_of_pre_training_are_logged_and_the_head_is_huggingfaces() {
+    let run = Run::new();
+    let story = |i: usize| (0..6).map(|j| format!("Mia saw {} birds. ", i * 7 + j)).collect::<String>() + "\n\n";
+    std::fs::write(run.path("stories.txt"), (0..60).map(story).collect::<String>()).expect("writable");
+    let config = format!("{CLASSIFIER}{SMALL}")
+        .replace(
+            "[data.labelled]\nfiles = [\"questions.csv\"]",
+            "[data.text]\nfiles = [\"stories.txt\"]\nseparator = \"\\n\\n\"",
+        )
+        .replace("best_metric = \"f1\"", "");
+    std::fs::write(run.path("run.toml"), format!("{config}\n[objective.masked_lm]\nnext_sentence = true\n"))
+        .expect("writable");
+    let ended = run.train(&["--set", "train.max_steps=20", "--set", "train.eval_every=10"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let metrics = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
+    let events: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let step = events.iter().find(|event| event["type"] == "step").expect("a step");
+    let terms = ["masked_lm", "next_sentence"].map(|term| step["terms"][term].as_f64().expect("a loss"));
+    assert!((terms[0] + terms[1] - step["loss"].as_f64().expect("a loss")).abs() < 1e-6, "{step}");
+    let eval = events.iter().find(|event| event["type"] == "eval").expect("an evaluation");
+    assert!(eval["metrics"]["next_sentence_accuracy"].as_f64().is_some(), "{eval}");
+    let config = std::fs::read_to_string(run.path("run/step-000020/config.json")).expect("written");
+    assert!(config.contains("BertForPreTraining"), "{config}");
+    let masks = run.firebox(&["predict", "run", "--text", "Mia saw [MASK] birds.", "--json"]).json();
+    assert!(masks[0]["masks"][0]["top"].as_array().is_some(), "{masks}");
+}

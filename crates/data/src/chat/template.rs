@@ -6,7 +6,7 @@ use minijinja::value::Value as Jinja;
 use minijinja::{Environment, ErrorKind};
 use serde_json::Value;
 
-use super::Message;
+use super::{Conversation, Message};
 use crate::config::{ChatTrainingConfig, TemplateName};
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
@@ -123,6 +123,31 @@ impl ChatTemplate {
         let environment = self.environment()?;
         let program = environment.get_template("chat").map_err(|error| refused(told(&error)))?;
         program.render(context).map_err(|error| refused(told(&error)))
+    }
+
+    /// The tokens after which an answer to these messages follows.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`]; a text that the tokenizer cannot encode.
+    pub fn prompt(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
+        let tokens = tokenizer.parser().encode(&self.render(messages, true)?)?;
+        Ok(tokens.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The tokens that end an answer: what the template puts behind one, and the end-of-text token.
+    pub fn stop_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into(), weight: None };
+        let messages = vec![message("user", "a"), message("assistant", "b")];
+        let probe = Conversation { messages, place: Default::default() };
+        let parser = tokenizer.parser();
+        let mut found: Vec<u32> = tokenizer.end_of_text().into_iter().collect();
+        if let Ok((text, spans)) = super::render(self, &probe, parser.special_tokens())
+            && let Some(span) = spans.iter().find(|span| span.message == 1)
+        {
+            let end = parser.encode(text[span.end_of_turn.clone()].trim()).unwrap_or_default();
+            found.extend(end.last().map(|(id, _)| *id).filter(|id| !found.contains(id)));
+        }
+        found
     }
 
     fn environment(&self) -> Result<Environment<'_>, Error> {

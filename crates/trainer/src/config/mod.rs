@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use data::config::{AugmentConfig, CleanConfig, RedactConfig};
+use data::config::{AugmentConfig, ChatTrainingConfig, CleanConfig, RedactConfig};
 use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 use model::ModelConfig;
 use schemars::JsonSchema;
@@ -52,6 +52,10 @@ pub struct RunConfig {
     /// `predict` and `eval` apply it too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub clean: CleanConfig,
+    /// How conversations become rows: the template that writes them, what of them is trained, and what happens to long
+    /// ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub chat: ChatTrainingConfig,
     /// Personal data in conversations that is replaced by placeholders, such as `[EMAIL]`, before they are divided; each
     /// kind is counted.
     #[serde(default, skip_serializing_if = "is_default")]

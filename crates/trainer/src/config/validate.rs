@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use data::config::{AugmentConfig, ClassificationConfig, CleanConfig, ProblemConfig, RedactConfig};
+use data::config::{AugmentConfig, ChatTrainingConfig, ClassificationConfig, CleanConfig, ProblemConfig, RedactConfig};
 use data::{Augmenter, ObjectiveConfig, SourceConfig, TextCleaner, TokenizerConfig};
 use model::{BertSettings, GptSettings, ModelConfig};
 
@@ -96,6 +96,8 @@ impl Problems {
         }
         let given = match &config.data {
             SourceConfig::Labelled(labelled) => !labelled.validation_files.is_empty() || split.folds.is_some(),
+            SourceConfig::Tagged(tagged) => !tagged.validation_files.is_empty(),
+            SourceConfig::Chat(chat) => !chat.validation_files.is_empty(),
             _ => false,
         };
         if validation == 0.0 && !given && train.eval_every > 0 {
@@ -243,6 +245,16 @@ impl Problems {
         }
         if let Err(error) = Augmenter::new(&config.augment, config.train.seed) {
             self.add(["augment"], error.to_string(), "");
+        }
+        if config.chat != ChatTrainingConfig::default() && !matches!(config.data, SourceConfig::Chat(_)) {
+            self.add(["chat"], "[chat] has no effect without [data.chat]", "leave it out");
+        }
+        if config.chat.template.is_some() && config.chat.template_file.is_some() {
+            let message = "`chat.template` has no effect beside `chat.template_file`";
+            self.add(["chat.template", "chat.template_file"], message, "leave one of them out");
+        }
+        if let Some(role) = config.chat.role_weights.iter().find(|(_, w)| **w < 0.0).map(|(role, _)| role) {
+            self.add(["chat.role_weights"], format!("`chat.role_weights.{role}` is below 0"), "0 trains nothing");
         }
         if let Err(error) = data::chat::Redactor::new(&config.redact) {
             self.add(["redact"], error.to_string(), "");

@@ -149,7 +149,17 @@ impl Progress {
         let figures = if report.metrics.is_empty() {
             format!("perplexity {perplexity}  accuracy {:.1}%", 100.0 * report.accuracy)
         } else {
-            let shown = ["accuracy", "f1", "pearson", "spearman"].into_iter();
+            let shown = [
+                "accuracy",
+                "f1",
+                "pearson",
+                "spearman",
+                "masked_lm_loss",
+                "masked_lm_accuracy",
+                "next_sentence_loss",
+                "next_sentence_accuracy",
+            ]
+            .into_iter();
             let figure = |name: &str| Some(format!("{name} {:.3}", report.metrics.get(name)?));
             shown.filter_map(figure).collect::<Vec<_>>().join("  ")
         };

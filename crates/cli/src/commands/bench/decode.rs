@@ -30,9 +30,9 @@ pub fn time_decoding(arguments: &Arguments, device: &Device) -> Result<Timed, Fa
         Ok(Row { prompt: vec![0], sampler })
     };
     let mut rows = (0..arguments.batch).map(|_| row()).collect::<Result<Vec<_>, _>>()?;
-    let limits = Limits { max_new_tokens: arguments.seq, vocabulary: arguments.vocab, stop: None };
+    let limits = Limits { max_new_tokens: arguments.seq, vocabulary: arguments.vocab, stop: vec![] };
     let times = time(arguments.steps, || -> Result<(), Never> {
-        generate(&model, device, &mut rows, limits, |_, _| true);
+        generate(&model, device, &mut rows, limits.clone(), |_, _| true);
         Ok(())
     })
     .unwrap_or_else(|never| match never {});

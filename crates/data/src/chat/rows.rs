@@ -1,0 +1,356 @@
+//! Conversations as rows: cut to fit, and packed so that little is padding.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::render::{EncodedConversation, encode};
+use super::{ChatTemplate, Conversation, Message};
+use crate::batch::{Batch, RowId, Target};
+use crate::config::{ChatTrainingConfig, ChatTruncation};
+use crate::error::Error;
+use crate::length_order::LengthOrder;
+use crate::permutation::keyed_hash;
+use crate::tokenizer::{SpecialTokenParser, Tokenizer};
+
+/// Encoded conversations and the rows they stand in; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ChatExamples {
+    conversations: Arc<[EncodedConversation]>,
+    /// The conversations of each row, by their places.
+    rows: Arc<[Vec<u32>]>,
+    order: LengthOrder,
+    counts: ChatCounts,
+}
+
+/// What became of the conversations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChatCounts {
+    /// Of which turns, or the end, were cut off.
+    pub cut: usize,
+    /// That did not fit and were left out.
+    pub dropped: usize,
+    /// Of which nothing is trained, and which were left out.
+    pub untrained: usize,
+}
+
+/// What fitting made of a conversation.
+enum Fitted {
+    Whole(EncodedConversation),
+    Cut(EncodedConversation),
+    Dropped,
+}
+
+impl ChatExamples {
+    /// Encodes conversations for a context of `max_seq_len` tokens.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn new(
+        template: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        config: &ChatTrainingConfig,
+        conversations: &[Conversation],
+        max_seq_len: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let parser = tokenizer.parser();
+        let fit = |conversation: &Conversation| fit(template, &parser, config, conversation, max_seq_len);
+        let fitted = conversations.par_iter().map(fit).collect::<Result<Vec<_>, Error>>()?;
+        let mut counts = ChatCounts::default();
+        let mut kept = Vec::with_capacity(fitted.len());
+        for fitted in fitted {
+            let encoded = match fitted {
+                Fitted::Whole(encoded) => encoded,
+                Fitted::Cut(encoded) => {
+                    counts.cut += 1;
+                    encoded
+                }
+                Fitted::Dropped => {
+                    counts.dropped += 1;
+                    continue;
+                }
+            };
+            // The first token is never predicted.
+            if encoded.weights.iter().skip(1).all(|weight| *weight == 0.0) {
+                counts.untrained += 1;
+                continue;
+            }
+            kept.push(encoded);
+        }
+        let lengths: Vec<usize> = kept.iter().map(|encoded| encoded.ids.len() - 1).collect();
+        let rows = match config.packing {
+            true => pack(&lengths, max_seq_len, seed),
+            false => (0..lengths.len() as u32).map(|place| vec![place]).collect(),
+        };
+        let of_row = |row: &Vec<u32>| row.iter().map(|place| lengths[*place as usize]).sum::<usize>();
+        let order = LengthOrder::new(rows.iter().map(of_row), seed);
+        Ok(Self { conversations: kept.into(), rows: rows.into(), order, counts })
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The conversations, in the order they were given.
+    pub fn conversations(&self) -> &[EncodedConversation] {
+        &self.conversations
+    }
+
+    /// What was cut and left out.
+    pub fn counts(&self) -> ChatCounts {
+        self.counts
+    }
+
+    /// Tokens that are read, all rows together.
+    pub fn tokens(&self) -> usize {
+        self.order.tokens()
+    }
+
+    /// Tokens that are trained.
+    pub fn trained_tokens(&self) -> usize {
+        let of_one = |encoded: &EncodedConversation| encoded.weights.iter().skip(1).filter(|w| **w != 0.0).count();
+        self.conversations.iter().map(of_one).sum()
+    }
+
+    /// The share of padding in batches of `rows` rows over the first epoch.
+    pub fn padding_share(&self, rows: usize) -> f64 {
+        self.order.padding_share(rows)
+    }
+
+    /// The rows behind the first `position` rows of a run.
+    pub(crate) fn at(&self, position: u64, rows: usize) -> Batch {
+        self.batch(self.order.rows(position, rows))
+    }
+
+    /// At most `most` rows, for evaluations: by length, for the fewest padding.
+    pub(crate) fn by_length(&self, most: usize) -> Vec<u64> {
+        self.order.by_length(most)
+    }
+
+    /// These rows, padded to the longest of them: every conversation is a segment of its own, and trained towards its own
+    /// next token alone.
+    pub(crate) fn batch(&self, ids: Vec<RowId>) -> Batch {
+        let rows: Vec<Vec<&EncodedConversation>> = ids
+            .iter()
+            .map(|id| self.rows[id.row as usize].iter().map(|place| &self.conversations[*place as usize]).collect())
+            .collect();
+        let width = rows.iter().map(|row| row.iter().map(|one| one.ids.len() - 1).sum()).max().unwrap_or(0);
+        let size = rows.len() * width;
+        let mut batch = Batch {
+            shape: [rows.len(), width],
+            tokens: Vec::with_capacity(size),
+            segments: Vec::with_capacity(size),
+            positions: Vec::with_capacity(size),
+            token_types: None,
+            targets: Vec::new(),
+            weights: Vec::new(),
+            rows: ids,
+        };
+        let mut targets = Vec::with_capacity(size);
+        let mut weights = Vec::with_capacity(size);
+        for (index, row) in rows.iter().enumerate() {
+            for (segment, one) in (1..).zip(row) {
+                let length = one.ids.len() - 1;
+                batch.tokens.extend_from_slice(&one.ids[..length]);
+                batch.segments.extend(std::iter::repeat_n(segment, length));
+                batch.positions.extend(0..length as u32);
+                targets.extend_from_slice(&one.ids[1..]);
+                weights.extend_from_slice(&one.weights[1..]);
+            }
+            let end = (index + 1) * width;
+            for values in [&mut batch.tokens, &mut batch.segments, &mut batch.positions, &mut targets] {
+                values.resize(end, 0);
+            }
+            weights.resize(end, 0.0);
+        }
+        batch.targets = vec![Target::Tokens(targets)];
+        batch.weights = vec![weights];
+        batch
+    }
+}
+
+/// A conversation that begins with the config's system message, if it has none of its own.
+fn with_system(config: &ChatTrainingConfig, conversation: &Conversation) -> Conversation {
+    let mut conversation = conversation.clone();
+    let has_one = conversation.messages.first().is_some_and(|message| message.role == "system");
+    if let Some(system) = config.system.as_ref().filter(|_| !has_one) {
+        let message = Message { role: "system".into(), content: system.clone(), weight: None };
+        conversation.messages.insert(0, message);
+    }
+    conversation
+}
+
+fn fit(
+    template: &ChatTemplate,
+    parser: &SpecialTokenParser,
+    config: &ChatTrainingConfig,
+    conversation: &Conversation,
+    max_seq_len: usize,
+) -> Result<Fitted, Error> {
+    let mut conversation = with_system(config, conversation);
+    let most = max_seq_len + 1;
+    let mut encoded = encode(template, parser, config, &conversation)?;
+    if encoded.ids.len() < 2 {
+        return Ok(Fitted::Dropped);
+    }
+    if encoded.ids.len() <= most {
+        return Ok(Fitted::Whole(encoded));
+    }
+    match config.truncation {
+        ChatTruncation::Drop => Ok(Fitted::Dropped),
+        ChatTruncation::End => {
+            encoded.ids.truncate(most);
+            encoded.owners.truncate(most);
+            encoded.weights.truncate(most);
+            Ok(Fitted::Cut(encoded))
+        }
+        ChatTruncation::OldestTurns => {
+            while encoded.ids.len() > most {
+                let messages = &mut conversation.messages;
+                let first = messages.iter().position(|message| message.role != "system").unwrap_or(messages.len());
+                let next = (first + 1..messages.len()).find(|place| messages[*place].role == "user");
+                let Some(next) = next else { return Ok(Fitted::Dropped) };
+                messages.drain(first..next);
+                encoded = encode(template, parser, config, &conversation)?;
+            }
+            Ok(Fitted::Cut(encoded))
+        }
+    }
+}
+
+/// Rows of at most `most` tokens for conversations of these lengths: the longest first, each into the row that it fills
+/// best. A function of the lengths and the seed alone.
+///
+/// Source: best-fit decreasing bin packing, Johnson 1973.
+fn pack(lengths: &[usize], most: usize, seed: u64) -> Vec<Vec<u32>> {
+    let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
+    order.sort_by_key(|place| (std::cmp::Reverse(lengths[*place as usize]), keyed_hash(seed, u64::from(*place))));
+    let mut rows: Vec<Vec<u32>> = Vec::new();
+    // The rows with so much room left.
+    let mut with_room: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for place in order {
+        let length = lengths[place as usize];
+        let room = with_room.range(length..).next().map(|(room, _)| *room);
+        let (row, room) = match room {
+            Some(room) => {
+                let rows_of_room = with_room.get_mut(&room).expect("just found");
+                let row = rows_of_room.pop().expect("no empty list is kept");
+                if rows_of_room.is_empty() {
+                    with_room.remove(&room);
+                }
+                (row, room)
+            }
+            None => {
+                rows.push(Vec::new());
+                (rows.len() - 1, most)
+            }
+        };
+        rows[row].push(place);
+        with_room.entry(room - length.min(room)).or_default().push(row);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TokenizerConfig;
+    use crate::chat::Owner;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn conversation(turns: usize, words: usize) -> Conversation {
+        let message = |place: usize| Message {
+            role: ["user", "assistant"][place % 2].into(),
+            content: format!("{} {place}", "hello".repeat(words)),
+            weight: None,
+        };
+        Conversation { messages: (0..2 * turns).map(message).collect(), place: ("c.jsonl".into(), turns as u64) }
+    }
+
+    fn setup(config: &str) -> (ChatTrainingConfig, ChatTemplate, Tokenizer) {
+        let config: ChatTrainingConfig = toml::from_str(config).unwrap();
+        let text = "hello 0 1 2 3 4 5 6 7 8 9 <|im_start|>user\n<|im_end|>assistant system".to_string();
+        let tokenizer = Tokenizer::train(&TokenizerConfig::Char(Default::default()), &[text], true).unwrap();
+        let (template, tokenizer) = ChatTemplate::for_training(&config, tokenizer).unwrap();
+        (config, template, tokenizer)
+    }
+
+    fn examples(config: &str, conversations: &[Conversation], most: usize) -> ChatExamples {
+        let (config, template, tokenizer) = setup(config);
+        ChatExamples::new(&template, &tokenizer, &config, conversations, most, 5).unwrap()
+    }
+
+    #[test]
+    fn a_packed_row_holds_each_conversation_as_it_is_alone() {
+        let talks: Vec<Conversation> = (1..30).map(|i| conversation(1 + i % 3, i % 4)).collect();
+        let packed = examples("", &talks, 200);
+        let alone = examples("packing = false", &talks, 200);
+        assert!(packed.len() < alone.len() && packed.tokens() == alone.tokens());
+        assert_eq!(packed.conversations(), alone.conversations());
+        let segments = |examples: &ChatExamples| -> BTreeSet<Vec<(u32, u32, u32, u32)>> {
+            let batch = examples.at(0, examples.len());
+            let Target::Tokens(targets) = &batch.targets[0] else { panic!("tokens are trained") };
+            let mut found = Vec::new();
+            for (place, target) in targets.iter().enumerate().filter(|(place, _)| batch.segments[*place] != 0) {
+                if batch.positions[place] == 0 {
+                    found.push(Vec::new());
+                }
+                let weight = batch.weights[0][place] as u32;
+                found.last_mut().unwrap().push((batch.tokens[place], batch.positions[place], *target, weight));
+            }
+            found.into_iter().collect()
+        };
+        assert_eq!(segments(&packed), segments(&alone));
+        assert_eq!(packed.at(3, 5), packed.at(3, 5));
+        assert!(packed.padding_share(4) < 0.2, "{}", packed.padding_share(4));
+    }
+
+    #[test]
+    fn long_conversations_lose_their_oldest_turns_their_end_or_are_left_out() {
+        let talks = [conversation(4, 2), conversation(1, 0), conversation(1, 40)];
+        let first_messages = |examples: &ChatExamples| -> Vec<usize> {
+            let first = |one: &EncodedConversation| {
+                one.owners.iter().find_map(|owner| if let Owner::Content(place) = owner { Some(*place) } else { None })
+            };
+            examples.conversations().iter().filter_map(first).collect()
+        };
+        let oldest = examples("system = 'hello'", &talks, 120);
+        assert_eq!(oldest.counts(), ChatCounts { cut: 1, dropped: 1, untrained: 0 });
+        assert_eq!(first_messages(&oldest), [0, 0]);
+        let (_, _, tokenizer) = setup("");
+        let text = tokenizer.decode(&oldest.conversations()[0].ids).unwrap();
+        assert!(
+            text.starts_with("<|im_start|>system\nhello") && text.contains(" 7<|im_end|>") && !text.contains(" 0<"),
+            "{text}"
+        );
+        let end = examples("truncation = 'end'", &talks, 120);
+        assert_eq!(end.counts(), ChatCounts { cut: 2, dropped: 0, untrained: 1 });
+        assert_eq!(end.conversations()[0].ids.len(), 121);
+        assert_eq!(examples("truncation = 'drop'", &talks, 120).counts().dropped, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn packing_takes_everything_once_and_overfills_nothing(lengths in prop::collection::vec(1..100usize, 1..200), seed: u64) {
+            let rows = pack(&lengths, 100, seed);
+            let mut seen: Vec<u32> = rows.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len() as u32).collect::<Vec<_>>());
+            let total: usize = lengths.iter().sum();
+            for row in &rows {
+                prop_assert!(row.iter().map(|place| lengths[*place as usize]).sum::<usize>() <= 100);
+            }
+            // Best fit decreasing needs at most 11/9 of the best, and a bit.
+            prop_assert!(rows.len() <= 1 + 2 * total.div_ceil(100));
+        }
+    }
+}
