@@ -6,7 +6,7 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, config, cv, data, devices, eval, export, generate, predict, sweep, tokenizer, train};
+use commands::{bench, chat, config, cv, data, devices, eval, export, generate, predict, sweep, tokenizer, train};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -29,6 +29,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Classify texts, or fill their masks.
     Predict(predict::Arguments),
+    /// Talk with a chat model.
+    Chat(chat::Arguments),
     /// Continue a prompt.
     Generate(generate::Arguments),
     /// Write a checkpoint for use elsewhere, without its training state.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Cv(arguments) => cv::run(arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
+        Command::Chat(arguments) => chat::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(command),

@@ -83,6 +83,16 @@ impl From<model::device::DeviceError> for Failure {
     }
 }
 
+impl From<inference::ChatError> for Failure {
+    fn from(error: inference::ChatError) -> Self {
+        match error {
+            // A model that cannot chat.
+            inference::ChatError::Data(error) => Self::new(CHECKPOINT, error),
+            other => Self::new(USAGE, other),
+        }
+    }
+}
+
 impl From<trainer::Error> for Failure {
     fn from(error: trainer::Error) -> Self {
         match error {

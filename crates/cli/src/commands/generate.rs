@@ -3,7 +3,7 @@
 use super::{Weights, open_device, open_model, prompt_ids};
 use crate::report::{Failure, USAGE, print, print_json};
 use checkpoint::Pretrained;
-use inference::{Limits, Row, Sampler, SamplingSettings, generate};
+use inference::{Limits, Row, Sampler, SamplingSettings, TextStream, generate};
 use model::OpenDevice;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -95,34 +95,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Prints one text as it grows.
 fn stream(opened: &Pretrained, device: &OpenDevice, rows: &mut [Row], limits: Limits) -> Result<(), Failure> {
     let tokenizer = &opened.tokenizer;
-    let mut ids: Vec<u32> = rows.iter().flat_map(|row| row.prompt.clone()).collect();
-    let mut stream = Stream::default();
-    let mut failure = stream.show(&tokenizer.decode_skipping_special(&ids)?).err();
+    let mut stream = TextStream::default();
+    let mut failure: Option<Failure> = None;
+    for id in rows.iter().flat_map(|row| row.prompt.clone()) {
+        print(&stream.push(tokenizer, id)?)?;
+    }
     generate(&opened.model, &device.device, rows, limits, |_, id| {
-        ids.push(id);
-        let shown = tokenizer.decode_skipping_special(&ids).map_err(Failure::from).and_then(|text| stream.show(&text));
+        let shown = stream.push(tokenizer, id).map_err(Failure::from).and_then(|text| print(&text));
         failure = failure.take().or(shown.err());
         failure.is_none()
     });
     match failure {
         Some(failure) => Err(failure),
-        None => print("\n"),
-    }
-}
-
-/// Prints what of a growing text is new, and holds back a character whose bytes are not all there yet.
-#[derive(Default)]
-struct Stream {
-    printed: usize,
-}
-
-impl Stream {
-    fn show(&mut self, text: &str) -> Result<(), Failure> {
-        let whole = text.trim_end_matches('\u{fffd}');
-        if let Some(new) = whole.get(self.printed..) {
-            print(new)?;
-            self.printed = whole.len();
-        }
-        Ok(())
+        None => print(&(stream.rest(tokenizer)? + "\n")),
     }
 }

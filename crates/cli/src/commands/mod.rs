@@ -1,6 +1,7 @@
 //! One command a file.
 
 pub mod bench;
+pub mod chat;
 pub mod config;
 pub mod cv;
 pub mod data;

@@ -30,8 +30,19 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
             "schedule.constant.warmup_steps=0",
             &out,
         ];
-        if config.contains("gpt") {
+        if config.contains("gpt") || config.contains("chat") {
             sets.push("train.sample_tokens=2");
+        }
+        // A model made here stands in for a GPT-2 that a person has.
+        let base = run.path("base/step-000001").display().to_string();
+        let from = format!("model.init_from={base}");
+        if config.contains("csv") {
+            let chat = root().join("configs/chat-sft.toml").display().to_string();
+            let out = format!("train.output_dir={}", run.path("base").display());
+            let short = ["train.max_steps=1", "train.micro_batch_size=1", "train.eval_every=0", "train.sample_tokens=0"];
+            let sets = short.into_iter().chain(["schedule.cosine.warmup_steps=0", &out]).flat_map(|set| ["--set", set]);
+            let (code, stderr) = firebox(&["train", &chat].into_iter().chain(sets).collect::<Vec<_>>());
+            assert_eq!(code, Some(0), "{stderr}");
         }
         // What ships stands in for what a person downloads.
         if config.contains("classify") {
@@ -40,6 +51,8 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
                 "data.labelled.text='text'",
                 "data.labelled.label='label'",
             ]);
+        } else if config.contains("chat") {
+            sets.push("data.chat.files=['datasets/support-chat.jsonl']");
         } else {
             sets.push("data.text.files=['datasets/stories.txt']");
         }
@@ -61,6 +74,9 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
                 "tokenizer.bert.vocab_size=300",
                 "train.precision='f32'",
             ]);
+        }
+        if config.contains("csv") {
+            sets.push(&from);
         }
         let arguments: Vec<&str> =
             ["train", &config].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bert_golden;
+mod chat;
 mod commands;
 mod configs;
 mod encoders;
