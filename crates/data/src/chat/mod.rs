@@ -6,6 +6,7 @@ mod clean;
 mod conversation;
 mod convert;
 mod formats;
+mod jinja;
 mod json;
 mod lines;
 mod output;
@@ -15,6 +16,7 @@ pub mod redact;
 mod render;
 mod rows;
 mod splits;
+mod stand_ins;
 mod template;
 mod turns;
 
