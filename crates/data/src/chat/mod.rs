@@ -6,6 +6,8 @@ mod clean;
 mod conversation;
 mod convert;
 mod formats;
+#[cfg(test)]
+mod golden;
 mod jinja;
 mod json;
 mod lines;

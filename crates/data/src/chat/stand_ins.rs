@@ -29,9 +29,10 @@ pub(super) fn locate(template: &ChatTemplate, messages: &[Message], text: &str) 
     // A template may write a message without text in a way of its own, which a stand-in would hide.
     let all = |_: &Message| true;
     let filled = |message: &Message| !message.content.trim().is_empty();
+    let filled_or_answer = |message: &Message| filled(message) || message.role == "assistant";
     let mut chosen: Vec<&dyn Fn(&Message) -> bool> = vec![&all];
     if !messages.iter().all(filled) {
-        chosen.push(&filled);
+        chosen.extend([&filled_or_answer as &dyn Fn(&Message) -> bool, &filled]);
     }
     for stands_in in &chosen {
         if let Some(found) = marked(template, messages, text, *stands_in) {

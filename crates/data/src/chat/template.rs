@@ -26,7 +26,7 @@ pub struct ChatTemplate {
 impl TemplateName {
     /// The template's source, and the special tokens that it needs beside the end-of-text token; none for the tokenizer's
     /// own.
-    fn built_in(self) -> Option<(&'static str, &'static [&'static str])> {
+    pub(super) fn built_in(self) -> Option<(&'static str, &'static [&'static str])> {
         Some(match self {
             Self::Chatml => (include_str!("templates/chatml.jinja"), &["<|im_start|>", "<|im_end|>"]),
             Self::Llama2 => (include_str!("templates/llama2.jinja"), &[]),
