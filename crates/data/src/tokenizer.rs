@@ -287,18 +287,28 @@ impl Tokenizer {
         self
     }
 
-    /// The same tokenizer with these special tokens; those that it lacks get the ids behind the last.
+    /// The same tokenizer with these special tokens; those that its vocabulary lacks get the ids behind the last, so that
+    /// [`Tokenizer::vocab_size`] grows by their number.
     ///
     /// # Errors
     /// A tokenizer that cannot be built with them.
     pub fn with_special_tokens(self, tokens: &[&str]) -> Result<Self, Error> {
         let failed = |message| Error::Tokenizer { action: "build the extended tokenizer", message };
-        let missing: Vec<&&str> = tokens.iter().filter(|token| self.inner.token_to_id(token).is_none()).collect();
+        // A token that is only a piece of text would never be found in what a template writes.
+        let added: BTreeSet<String> =
+            self.inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        let missing: BTreeSet<&str> = tokens.iter().copied().filter(|token| !added.contains(*token)).collect();
         if missing.is_empty() {
             return Ok(self);
         }
+        let mut next = self.vocab_size as u32..;
+        let ids: Vec<(&str, u32)> = tokens
+            .iter()
+            .filter(|token| missing.contains(*token))
+            .filter_map(|token| Some((*token, self.inner.token_to_id(token).or_else(|| next.next())?)))
+            .collect();
         let mut value: Value = serde_json::from_str(&self.json).map_err(|error| failed(error.to_string()))?;
-        let added = missing.iter().zip(self.vocab_size..).map(|(token, id)| {
+        let added = ids.iter().map(|(token, id)| {
             json!({
                 "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": true,

@@ -6,6 +6,9 @@ mod clean;
 mod conversation;
 mod convert;
 mod formats;
+#[cfg(test)]
+mod golden;
+mod jinja;
 mod json;
 mod lines;
 mod output;
@@ -15,6 +18,7 @@ pub mod redact;
 mod render;
 mod rows;
 mod splits;
+mod stand_ins;
 mod template;
 mod turns;
 

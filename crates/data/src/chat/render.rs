@@ -1,10 +1,12 @@
 //! A conversation as tokens, each with its owner.
 //!
 //! The template runs once over the messages and once over stand-ins for their contents; where the stand-ins come to
-//! lie says exactly which bytes of the text are which message. A template for which the two do not agree is refused.
+//! lie says exactly which bytes of the text are which message. Put back in place of the stand-ins, the messages must give
+//! the text, byte for byte; a template for which they do not is refused.
 
 use std::ops::Range;
 
+use super::stand_ins::{self, Placed};
 use super::{ChatTemplate, Conversation, Message};
 use crate::config::{ChatTrainingConfig, TrainOn};
 use crate::error::Error;
@@ -43,10 +45,6 @@ pub struct EncodedConversation {
     pub weights: Vec<f32>,
 }
 
-/// Characters of Unicode's private planes, which no text of a conversation has.
-const OPEN: char = '\u{f0a30}';
-const CLOSE: char = '\u{f0a31}';
-
 /// What is wrong with a template for one conversation.
 fn not_located(conversation: &Conversation, message: String) -> Error {
     Error::Record {
@@ -69,19 +67,19 @@ pub fn render(
     let messages = &conversation.messages;
     let refused = |error: Error| not_located(conversation, error.to_string());
     let text = template.render(messages, false).map_err(refused)?;
-    // A template may treat an empty message in a way of its own, which a stand-in would hide.
-    let all = |_: &Message| true;
-    let filled = |message: &Message| !message.content.is_empty();
-    let located = match locate(template, messages, &text, &all) {
-        Some(located) => Some(located),
-        None if messages.iter().any(|message| message.content.is_empty()) => locate(template, messages, &text, &filled),
-        None => None,
+    let located = match stand_ins::locate(template, messages, &text) {
+        Placed::Exactly(located) => located,
+        Placed::Ambiguously => {
+            let message = "the chat template trims messages so that it cannot be told where they begin and end";
+            return Err(not_located(conversation, message.into()));
+        }
+        Placed::Nowhere => {
+            return Err(not_located(conversation, "the chat template changes messages or repeats them".into()));
+        }
     };
-    let Some(located) = located else {
-        return Err(not_located(conversation, "the chat template changes messages or repeats them".into()));
-    };
-    let answers = (0..messages.len()).filter(|place| messages[*place].role == "assistant" && filled(&messages[*place]));
-    if let Some(lost) = answers.into_iter().find(|place| located.iter().all(|(message, _)| message != place)) {
+    let says = |message: &Message| message.role == "assistant" && !message.content.trim().is_empty();
+    let mut answers = (0..messages.len()).filter(|place| says(&messages[*place]));
+    if let Some(lost) = answers.find(|place| located.iter().all(|(message, _)| message != place)) {
         return Err(not_located(conversation, format!("the chat template leaves out message {}", lost + 1)));
     }
     let begins: Vec<usize> = located.iter().map(|(_, content)| content.start).collect();
@@ -102,62 +100,6 @@ fn end_of_turn(behind: &str, special_tokens: &[String]) -> usize {
     token.map(|token| blank + token.len()).max().unwrap_or(0)
 }
 
-/// Where the messages lie in `text`: found by rendering stand-ins for those that `stands_in` chooses.
-fn locate(
-    template: &ChatTemplate,
-    messages: &[Message],
-    text: &str,
-    stands_in: &dyn Fn(&Message) -> bool,
-) -> Option<Vec<(usize, Range<usize>)>> {
-    let replaced = messages.iter().enumerate().map(|(place, message)| Message {
-        content: if stands_in(message) { format!("{OPEN}{place}{CLOSE}") } else { message.content.clone() },
-        ..message.clone()
-    });
-    let of_stand_ins = template.render(&replaced.collect::<Vec<_>>(), false).ok()?;
-    // The text between stand-ins, and which messages they stand for.
-    let mut parts = of_stand_ins.split(OPEN);
-    let mut between = vec![parts.next()?];
-    let mut order: Vec<usize> = Vec::new();
-    for part in parts {
-        let (place, behind) = part.split_once(CLOSE)?;
-        let place = place.parse().ok().filter(|place| *place < messages.len() && !order.contains(place))?;
-        order.push(place);
-        between.push(behind);
-    }
-    let mut found = Vec::with_capacity(order.len());
-    let rest = text.strip_prefix(between[0])?;
-    fits(messages, &order, &between[1..], text.len() - rest.len(), text, &mut found).then_some(found)
-}
-
-/// Whether the messages `order`, each followed by its part of `between`, are what stands in `text` from `at` on; a
-/// template may have trimmed them.
-fn fits(
-    messages: &[Message],
-    order: &[usize],
-    between: &[&str],
-    at: usize,
-    text: &str,
-    found: &mut Vec<(usize, Range<usize>)>,
-) -> bool {
-    let (Some((place, order)), Some((behind, between))) = (order.split_first(), between.split_first()) else {
-        return at == text.len();
-    };
-    let content = messages[*place].content.as_str();
-    let forms = [content, content.trim(), content.trim_end(), content.trim_start()];
-    for (index, form) in forms.iter().enumerate() {
-        let is_new = !forms[..index].contains(form);
-        let end = at + form.len();
-        if is_new && text[at..].starts_with(form) && text[end..].starts_with(behind) {
-            found.push((*place, at..end));
-            if fits(messages, order, between, end + behind.len(), text, found) {
-                return true;
-            }
-            found.pop();
-        }
-    }
-    false
-}
-
 /// A conversation as tokens with their owners and what each counts.
 ///
 /// # Errors
@@ -173,7 +115,8 @@ pub fn encode(
     let overlaps = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
     // Both are in order: a token is compared with the spans that are not behind it yet.
     let mut first = 0;
-    let owner = |(_, range): &(u32, Range<usize>)| {
+    let owner = |(id, range): &(u32, Range<usize>)| {
+        let range = &if parser.is_special(*id) { without_blanks(&text, range) } else { range.clone() };
         while first < spans.len() && spans[first].end_of_turn.end.max(spans[first].content.end) <= range.start {
             first += 1;
         }
@@ -195,6 +138,13 @@ pub fn encode(
     };
     let weights = owners.iter().map(weight).collect();
     Ok(EncodedConversation { ids: tokens.into_iter().map(|(id, _)| id).collect(), owners, weights })
+}
+
+/// A special token may take the white space beside it; it lies where its own text lies.
+fn without_blanks(text: &str, range: &Range<usize>) -> Range<usize> {
+    let part = &text[range.clone()];
+    let start = range.start + part.len() - part.trim_start().len();
+    if part.trim().is_empty() { range.clone() } else { start..start + part.trim().len() }
 }
 
 /// How much each message counts: its own weight, else its role's, else whether it is trained.
@@ -309,6 +259,10 @@ mod tests {
             let error = render(source).unwrap_err().to_string();
             assert!(error.contains(said) && error.contains("chat.jsonl:7"), "{error}");
         }
+        // One that is in upper case already is not changed by this.
+        let shouts = "{% for m in messages %}{{ m.content | upper }}{% endfor %}";
+        let template = ChatTemplate::new(shouts, "", "").unwrap();
+        assert!(super::render(&template, &conversation(&[("user", "A"), ("assistant", "B 2")]), &[]).is_ok());
         let (text, spans) = render("{% for m in messages %}{{ m.content | trim }}\n</s>|{% endfor %}").unwrap();
         assert_eq!(&text[spans[2].content.clone()], "hi there");
         assert_eq!(&text[spans[2].end_of_turn.clone()], "\n</s>");
@@ -321,5 +275,36 @@ mod tests {
         let (text, spans) =
             render(&template, &conversation(&[("system", ""), ("user", "a"), ("assistant", "b")]), &[]).unwrap();
         assert_eq!((text.as_str(), spans.len()), ("-[a][b]", 2));
+    }
+
+    #[test]
+    fn a_special_token_that_takes_white_space_is_no_part_of_a_message() {
+        let mut json: serde_json::Value = serde_json::from_str(tokenizer().to_json()).unwrap();
+        let first = tokenizer().vocab_size() as u32;
+        for (content, id, rstrip, lstrip) in [("<|answer|>", first, true, false), ("<|end|>", first + 1, false, true)] {
+            json["added_tokens"].as_array_mut().unwrap().push(serde_json::json!({
+                "id": id, "content": content, "single_word": false, "lstrip": lstrip, "rstrip": rstrip,
+                "normalized": false, "special": true,
+            }));
+        }
+        // This one would give tokens of white space no place at all.
+        json["post_processor"] = serde_json::json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), json.to_string()).unwrap();
+        let parser = Tokenizer::from_file(file.path()).unwrap().parser();
+        let source = "{% for m in messages %}<|answer|>{{ m.content }}<|end|>{% endfor %}";
+        let template = ChatTemplate::new(source, "", "").unwrap();
+        let config = toml::from_str("train_end_of_turn = false").unwrap();
+        let encoded = encode(&template, &parser, &config, &conversation(&[("assistant", " a\n\n\nb  ")])).unwrap();
+        let trained = |wanted: bool| -> Vec<u32> {
+            let pairs = encoded.ids.iter().zip(&encoded.weights);
+            pairs.filter(|(_, weight)| (**weight > 0.0) == wanted).map(|(id, _)| *id).collect()
+        };
+        assert_eq!(trained(false), [first, first + 1]);
+        assert_eq!(encoded.owners[0], Owner::Template);
+        assert_eq!(encoded.owners.last(), Some(&Owner::EndOfTurn(0)));
+        assert!(encoded.owners[1..encoded.owners.len() - 1].iter().all(|owner| *owner == Owner::Content(0)));
     }
 }

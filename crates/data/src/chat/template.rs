@@ -1,18 +1,14 @@
 //! Chat templates: Jinja programs that write a conversation as one text, as HuggingFace's `apply_chat_template` runs
 //! them.
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value as Jinja;
-use minijinja::{Environment, ErrorKind};
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-use super::{Conversation, Message};
+use minijinja::value::Value;
+
+use super::{Conversation, Message, jinja};
 use crate::config::{ChatTrainingConfig, TemplateName};
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
-
-/// Steps a template may take: many times what a conversation of thousands of messages needs.
-const FUEL: u64 = 2_000_000;
 
 /// The longest source that is read as a template.
 const MAX_SOURCE: usize = 1 << 20;
@@ -23,14 +19,14 @@ pub struct ChatTemplate {
     source: String,
     /// What runs: the source without the tags that mark generated parts.
     program: String,
-    bos: String,
-    eos: String,
+    /// The special tokens by the names that templates give them, as `bos_token`.
+    tokens: BTreeMap<String, String>,
 }
 
 impl TemplateName {
     /// The template's source, and the special tokens that it needs beside the end-of-text token; none for the tokenizer's
     /// own.
-    fn built_in(self) -> Option<(&'static str, &'static [&'static str])> {
+    pub(super) fn built_in(self) -> Option<(&'static str, &'static [&'static str])> {
         Some(match self {
             Self::Chatml => (include_str!("templates/chatml.jinja"), &["<|im_start|>", "<|im_end|>"]),
             Self::Llama2 => (include_str!("templates/llama2.jinja"), &[]),
@@ -55,9 +51,9 @@ impl ChatTemplate {
         if source.len() > MAX_SOURCE {
             return Err(refused(format!("the template has {} bytes, which none needs", source.len())));
         }
-        let template =
-            Self { source: source.into(), program: without_generation_tags(source), bos: bos.into(), eos: eos.into() };
-        template.environment()?;
+        let tokens = [("bos_token", bos), ("eos_token", eos)].map(|(name, text)| (name.into(), text.into())).into();
+        let template = Self { source: source.into(), program: without_generation_tags(source), tokens };
+        jinja::environment(&template.program, 0).map_err(refused)?;
         Ok(template)
     }
 
@@ -67,7 +63,12 @@ impl ChatTemplate {
     /// As [`ChatTemplate::new`].
     pub fn of_tokenizer(tokenizer: &Tokenizer) -> Result<Option<Self>, Error> {
         let [bos, eos] = ["bos_token", "eos_token"].map(|key| tokenizer.named_token(key).unwrap_or_default());
-        tokenizer.chat_template().map(|source| Self::new(source, &bos, &eos)).transpose()
+        let Some(source) = tokenizer.chat_template() else { return Ok(None) };
+        let mut template = Self::new(source, &bos, &eos)?;
+        for name in ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"] {
+            template.tokens.extend(tokenizer.named_token(name).map(|text| (name.into(), text)));
+        }
+        Ok(Some(template))
     }
 
     /// The template that a config asks for, and the tokenizer with it and the special tokens that it needs.
@@ -111,18 +112,17 @@ impl ChatTemplate {
     /// What the template refuses, with its own words; a template that does not end.
     pub fn render(&self, messages: &[Message], generation_prompt: bool) -> Result<String, Error> {
         let fields = |message: &Message| {
-            Jinja::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
+            Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
         };
-        let messages: Vec<Jinja> = messages.iter().map(fields).collect();
-        let context = minijinja::context! {
-            messages => messages,
-            add_generation_prompt => generation_prompt,
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-        };
-        let environment = self.environment()?;
-        let program = environment.get_template("chat").map_err(|error| refused(told(&error)))?;
-        program.render(context).map_err(|error| refused(told(&error)))
+        let mut context: BTreeMap<&str, Value> =
+            self.tokens.iter().map(|(name, text)| (name.as_str(), text.as_str().into())).collect();
+        context.insert("messages", messages.iter().map(fields).collect::<Vec<Value>>().into());
+        context.insert("add_generation_prompt", generation_prompt.into());
+        // Given, but empty, as `apply_chat_template` gives them.
+        context.extend(["tools", "documents"].map(|name| (name, ().into())));
+        let given = messages.iter().map(|message| message.content.len()).sum();
+        let environment = jinja::environment(&self.program, given).map_err(refused)?;
+        jinja::run(&environment, Value::from_pairs(context)).map_err(refused)
     }
 
     /// The tokens after which an answer to these messages follows.
@@ -149,49 +149,6 @@ impl ChatTemplate {
         }
         found
     }
-
-    fn environment(&self) -> Result<Environment<'_>, Error> {
-        let mut environment = Environment::new();
-        environment.set_fuel(Some(FUEL));
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| refused(told(&error)))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_filter("tojson", to_json);
-        environment.add_template("chat", &self.program).map_err(|error| refused(told(&error)))?;
-        Ok(environment)
-    }
-}
-
-/// `tojson` as `transformers` has it: Python's `json.dumps` without escaping what is not ASCII.
-fn to_json(value: Jinja, options: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    options.assert_all_used()?;
-    let value = serde_json::to_value(&value)
-        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    Ok(python_json(&value, indent, 0))
-}
-
-fn python_json(value: &Value, indent: Option<usize>, depth: usize) -> String {
-    let (parts, ends): (Vec<String>, _) = match value {
-        Value::Array(items) => (items.iter().map(|item| python_json(item, indent, depth + 1)).collect(), ("[", "]")),
-        Value::Object(fields) => {
-            let field = |(key, value): (&String, &Value)| {
-                format!("{}: {}", Value::String(key.clone()), python_json(value, indent, depth + 1))
-            };
-            (fields.iter().map(field).collect(), ("{", "}"))
-        }
-        other => return other.to_string(),
-    };
-    match indent.filter(|_| !parts.is_empty()) {
-        None => format!("{}{}{}", ends.0, parts.join(", "), ends.1),
-        Some(width) => {
-            let [inner, outer] = [depth + 1, depth].map(|depth| " ".repeat(width * depth));
-            format!("{}\n{inner}{}\n{outer}{}", ends.0, parts.join(&format!(",\n{inner}")), ends.1)
-        }
-    }
 }
 
 /// The source with `{% generation %}` and its end, by which `transformers` marks what a model writes, replaced by a
@@ -204,15 +161,6 @@ fn without_generation_tags(source: &str) -> String {
 
 fn refused(message: String) -> Error {
     Error::config("chat.template", message, "`firebox data preview` shows what a template makes of conversations")
-}
-
-/// What Jinja says is wrong.
-fn told(error: &minijinja::Error) -> String {
-    if error.kind() == ErrorKind::OutOfFuel {
-        return format!("the template does not come to an end within {FUEL} steps");
-    }
-    let line = error.line().map_or(String::new(), |line| format!(" (line {line} of the template)"));
-    format!("{}{line}", error.detail().map_or_else(|| error.kind().to_string(), str::to_owned))
 }
 
 #[cfg(test)]
@@ -272,7 +220,5 @@ mod tests {
             template.render(&messages(&[("user", " hi there ")]), false).unwrap(),
             "Hi There{\"a\": [1, \"é\"]}"
         );
-        let pretty = ChatTemplate::new("{{ {'a': [1, 2]} | tojson(indent=2) }}", "", "").unwrap();
-        assert_eq!(pretty.render(&[], false).unwrap(), "{\n  \"a\": [\n    1,\n    2\n  ]\n}");
     }
 }

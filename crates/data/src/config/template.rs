@@ -53,7 +53,7 @@ impl Default for ChatTrainingConfig {
 }
 
 /// A template by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateName {
     /// `<|im_start|>role`, the message, `<|im_end|>`.

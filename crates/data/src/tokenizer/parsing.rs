@@ -1,7 +1,9 @@
 //! Encoding text whose special tokens count, as a chat template writes them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
+
+use tokenizers::PostProcessorWrapper;
 
 use super::Tokenizer;
 use crate::error::Error;
@@ -13,6 +15,7 @@ pub struct SpecialTokenParser {
     inner: tokenizers::Tokenizer,
     alphabet: Option<HashMap<char, u32>>,
     special_tokens: Vec<String>,
+    special_ids: BTreeSet<u32>,
 }
 
 impl std::fmt::Debug for SpecialTokenParser {
@@ -28,14 +31,22 @@ impl SpecialTokenParser {
     pub(super) fn new(tokenizer: &Tokenizer) -> Self {
         let mut inner = tokenizer.inner.clone();
         inner.set_encode_special_tokens(false);
+        // Nothing is added at the ends; all that is left for it to do is to cut white space off the tokens' places.
+        inner.with_post_processor(None::<PostProcessorWrapper>);
         let added = inner.get_added_tokens_decoder();
-        let special_tokens = added.values().filter(|token| token.special).map(|token| token.content.clone()).collect();
-        Self { inner, alphabet: tokenizer.characters.clone(), special_tokens }
+        let (special_ids, special_tokens) =
+            added.into_iter().filter(|(_, token)| token.special).map(|(id, token)| (id, token.content)).unzip();
+        Self { inner, alphabet: tokenizer.characters.clone(), special_tokens, special_ids }
     }
 
     /// The texts of all special tokens.
     pub fn special_tokens(&self) -> &[String] {
         &self.special_tokens
+    }
+
+    /// Whether an id is a special token's.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
     }
 
     /// Each token's id, and the bytes of the text that it stands for; nothing is added at the ends.
