@@ -68,15 +68,10 @@ impl Batch {
         (0..self.tokens.len()).filter(begins).map(|place| place as u32).collect()
     }
 
-    /// The same tokens without padding: one row, in which each of the rows is a segment. A target of a row becomes that
-    /// of its segment.
-    ///
-    /// # Panics
-    /// If a row holds several segments.
+    /// The same tokens without padding: one row of all segments. A target of a row becomes that of its segment.
     pub fn unpadded(self) -> Self {
         let seq = self.shape[1].max(1);
         let real: Vec<usize> = (0..self.tokens.len()).filter(|place| self.segments[*place] != 0).collect();
-        assert!(self.segments.iter().all(|segment| *segment <= 1), "a row of several segments");
         fn kept<T: Copy>(values: &[T], real: &[usize]) -> Vec<T> {
             real.iter().map(|place| values[*place]).collect()
         }
@@ -85,10 +80,17 @@ impl Batch {
             true => kept(&weights, &real),
             false => weights,
         });
+        // Segments are numbered anew, over all rows.
+        let (mut number, mut last) = (0, None);
+        let mut renumbered = |place: &usize| {
+            let segment = (place / seq, self.segments[*place]);
+            number += u32::from(last.replace(segment) != Some(segment));
+            number
+        };
         Self {
             shape: [1, real.len()],
             tokens: kept(&self.tokens, &real),
-            segments: real.iter().map(|place| (place / seq) as u32 + 1).collect(),
+            segments: real.iter().map(&mut renumbered).collect(),
             positions: kept(&self.positions, &real),
             token_types: self.token_types.map(|types| kept(&types, &real)),
             weights: weights.collect(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::batch::{Batch, RowId};
 use crate::chat::ChatExamples;
 use crate::collate::causal;
+use crate::document_rows::DocumentRows;
 use crate::error::Error;
 use crate::examples::Examples;
 use crate::masking::{self, Masking};
@@ -29,6 +30,8 @@ enum Rows {
     Tagged(TaggedExamples),
     /// Conversations.
     Chat(ChatExamples),
+    /// Short documents, masked.
+    Documents(DocumentRows),
 }
 
 impl Rows {
@@ -50,6 +53,7 @@ impl Rows {
             Self::Labelled(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
             Self::Tagged(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
             Self::Chat(examples) => examples.batch(windows.map(|(_, id)| id).collect()),
+            Self::Documents(rows) => rows.batch(windows.map(|(_, id)| id).collect()),
         }
     }
 
@@ -58,7 +62,7 @@ impl Rows {
         match self {
             Self::Causal(stream) => Some((stream, seq_len, 1)),
             Self::Masked(stream, _) => Some((stream, seq_len.saturating_sub(Masking::AROUND), 0)),
-            Self::NextSentence(_) | Self::Labelled(_) | Self::Tagged(_) | Self::Chat(_) => None,
+            Self::NextSentence(_) | Self::Labelled(_) | Self::Tagged(_) | Self::Chat(_) | Self::Documents(_) => None,
         }
     }
 
@@ -69,6 +73,7 @@ impl Rows {
             Self::Labelled(examples) => Ok(examples.len() as u64),
             Self::Tagged(examples) => Ok(examples.len() as u64),
             Self::Chat(examples) => Ok(examples.len() as u64),
+            Self::Documents(rows) => Ok(rows.len() as u64),
             _ => {
                 let (stream, width, behind) = self.window(seq_len).expect("rows of a text");
                 if width == 0 || stream.len() < width + behind {
@@ -105,6 +110,17 @@ impl Batches {
     /// Fewer tokens than a row takes.
     pub fn masked(stream: TokenStream, masking: Masking, seq_len: usize, seed: u64) -> Result<Self, Error> {
         Self::new(Rows::Masked(stream, Arc::new(masking)), seq_len, seed)
+    }
+
+    /// The plan over short documents, masked, in rows of at most `seq_len` tokens.
+    ///
+    /// # Errors
+    /// No document.
+    pub fn documents(rows: DocumentRows, seq_len: usize) -> Result<Self, Error> {
+        if rows.is_empty() {
+            return Err(Error::NoDocuments { files: 0 });
+        }
+        Self::new(Rows::Documents(rows), seq_len, 0)
     }
 
     /// The plan over pairs of segments, masked.
@@ -169,6 +185,7 @@ impl Batches {
             (Rows::Labelled(examples), _) => return examples.at(position, rows),
             (Rows::Tagged(examples), _) => return examples.at(position, rows),
             (Rows::Chat(examples), _) => return examples.at(position, rows),
+            (Rows::Documents(documents), _) => return documents.at(position, rows),
             (_, window) => window.expect("rows of a text"),
         };
         let last_start = stream.len() - behind - width;
@@ -249,6 +266,11 @@ impl EvaluationRows {
         Self { chosen: examples.by_length(max_rows), rows: Rows::Tagged(examples), seq_len }
     }
 
+    /// At most `max_rows` rows of short documents, always masked alike.
+    pub fn documents(rows: DocumentRows, seq_len: usize, max_rows: usize) -> Self {
+        Self { chosen: rows.by_length(max_rows), rows: Rows::Documents(rows), seq_len }
+    }
+
     /// At most `max_rows` rows of conversations, the shortest first.
     pub fn chat(examples: ChatExamples, seq_len: usize, max_rows: usize) -> Self {
         Self { chosen: examples.by_length(max_rows), rows: Rows::Chat(examples), seq_len }
@@ -270,7 +292,7 @@ impl EvaluationRows {
     /// If the range reaches past the rows.
     pub fn at(&self, range: Range<usize>) -> Batch {
         let width = self.rows.window(self.seq_len).map_or(0, |(_, width, _)| width);
-        let drawn = matches!(self.rows, Rows::Masked(..) | Rows::NextSentence(_));
+        let drawn = matches!(self.rows, Rows::Masked(..) | Rows::NextSentence(_) | Rows::Documents(_));
         let epoch = if drawn { masking::EVALUATION } else { 0 };
         let windows = self.chosen[range].iter().map(|&row| (row as usize * width, RowId { epoch, row }));
         self.rows.windows(self.seq_len, windows)

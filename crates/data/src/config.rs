@@ -296,7 +296,8 @@ pub enum ObjectiveConfig {
 pub struct CausalConfig {}
 
 /// Masked language modelling: of the chosen tokens 80% are replaced by `[MASK]`, 10% by a random token, and 10% stay.
-/// Every epoch chooses others.
+/// Every epoch chooses others. Where documents are short, a row holds several whole ones, none of which sees another; of
+/// long ones it holds a window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaskedLmConfig {

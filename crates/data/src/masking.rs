@@ -46,10 +46,19 @@ impl Masking {
     /// Tokens of a row beside its two special ones.
     pub(crate) const AROUND: usize = 2;
 
+    /// `[CLS] text [SEP]`.
+    pub(crate) fn between_specials(&self, text: &[u32]) -> Vec<u32> {
+        [&[self.specials.cls], text, &[self.specials.sep]].concat()
+    }
+
+    /// What fills rows up.
+    pub(crate) fn pad(&self) -> u32 {
+        self.specials.pad
+    }
+
     /// `[CLS] text [SEP]` for each text, masked.
     pub(crate) fn batch(&self, texts: &[&[u32]], ids: Vec<RowId>) -> Batch {
-        let whole = |text: &&[u32]| [&[self.specials.cls], *text, &[self.specials.sep]].concat();
-        let rows: Vec<Vec<u32>> = texts.iter().map(whole).collect();
+        let rows: Vec<Vec<u32>> = texts.iter().map(|text| self.between_specials(text)).collect();
         let mut batch =
             padded(&rows.iter().map(|row| (&row[..], row.len())).collect::<Vec<_>>(), self.specials.pad, ids);
         self.hide(&mut batch, rows.iter().map(Vec::len));

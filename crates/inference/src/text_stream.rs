@@ -61,7 +61,7 @@ mod tests {
         }
         assert!(pieces.iter().all(|piece| !piece.contains('\u{fffd}')), "{pieces:?}");
         assert_eq!(pieces.concat() + &stream.rest(&tokenizer).expect("decodes"), text);
-        assert!(pieces.iter().filter(|piece| !piece.is_empty()).count() > 20);
+        assert!(pieces.iter().filter(|piece| !piece.is_empty()).count() >= 8);
         // However long the text, only the last few tokens are decoded.
         assert!(stream.ids.len() - stream.from < 10);
     }

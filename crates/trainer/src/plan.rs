@@ -7,6 +7,7 @@ use crate::network::{Network, NetworkConfig};
 use crate::resume::Restored;
 use data::chat::{ChatExamples, ChatSplits, ChatTemplate, Conversation};
 use data::config::{MaskedLmConfig, ProblemConfig};
+use data::document_rows::DocumentRows;
 use data::next_sentence::SentencePairs;
 use data::source::labelled::{Example, LabelledSplits, label_weights};
 use data::source::tagged::{TaggedSentence, TaggedSplits};
@@ -337,6 +338,36 @@ impl Rows {
         Ok(Self { train: Batches::labelled(train, seq_len)?, validation, documents, tokens, padding, notes })
     }
 
+    /// Rows that hold whole documents, where they are so short that windows would run over several.
+    fn short_documents(
+        texts: &[Vec<String>; 3],
+        masked_lm: &MaskedLmConfig,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        most: usize,
+    ) -> Result<Option<Self>, Error> {
+        let settings = &config.train;
+        let [train, validation, test] = [&texts[0], &texts[1], &texts[2]].map(|part| tokenizer.encode_all(part));
+        let (train, validation, test) = (train?, validation?, test?);
+        if !DocumentRows::suits(&train, seq_len) {
+            return Ok(None);
+        }
+        let rows = |documents: &[Vec<u32>], seed: u64| -> Result<DocumentRows, Error> {
+            Ok(DocumentRows::new(documents, Masking::new(masked_lm, tokenizer, seed)?, seq_len, seed))
+        };
+        let train = rows(&train, settings.seed)?;
+        let validation = rows(&validation, EVALUATION_SEED)?;
+        let notes = vec!["a row holds whole documents, none of which sees another".to_string()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let tokens = [train.tokens(), validation.tokens(), test.iter().map(Vec::len).sum()];
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::documents(validation, seq_len, most));
+        let documents = texts.each_ref().map(Vec::len);
+        let train = Batches::documents(train, seq_len)?;
+        Ok(Some(Self { train, validation, documents, tokens, padding, notes }))
+    }
+
     fn of_texts(
         texts: &[Vec<String>; 3],
         config: &RunConfig,
@@ -347,8 +378,15 @@ impl Rows {
     ) -> Result<Self, Error> {
         let settings = &config.train;
         let seq_len = model.max_seq_len();
-        let stream =
-            |documents: &[String]| -> Result<TokenStream, Error> { Ok(TokenStream::encode(tokenizer, documents)?) };
+        if let ObjectiveConfig::MaskedLm(masked_lm) = objective
+            && let Some(rows) = Self::short_documents(texts, masked_lm, config, tokenizer, seq_len, most)?
+        {
+            return Ok(rows);
+        }
+        let stream = |documents: &[String]| match objective {
+            ObjectiveConfig::MaskedLm(_) => TokenStream::separated(tokenizer, documents),
+            _ => TokenStream::encode(tokenizer, documents),
+        };
         let [train, validation, test] = [stream(&texts[0])?, stream(&texts[1])?, stream(&texts[2])?];
         check_ids(&[&train, &validation], model.vocab_size())?;
         let tokens = [train.len(), validation.len(), test.len()];

@@ -5,6 +5,7 @@ use super::{Weights, checkpoint_dir, open_device, open_encoder, open_model};
 use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
 use checkpoint::{PretrainedBert, TrainState};
 use data::config::{LabelledConfig, ProblemConfig, RecordsConfig, SourceConfig, TaggedConfig, TextConfig};
+use data::document_rows::DocumentRows;
 use data::source::labelled::Example;
 use data::source::tagged::TaggedSentence;
 use data::tagged::TaggedExamples;
@@ -145,9 +146,14 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
                 return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
             };
             let corpus = data::source::read(&source(path, arguments))?;
-            let stream = TokenStream::separated(&tokenizer, &corpus.documents)?;
             let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
-            Batches::masked_evaluation(stream, masking, seq_len, 0, usize::MAX)?
+            let documents = tokenizer.encode_all(&corpus.documents)?;
+            if DocumentRows::suits(&documents, seq_len) {
+                EvaluationRows::documents(DocumentRows::new(&documents, masking, seq_len, 0), seq_len, usize::MAX)
+            } else {
+                let stream = TokenStream::separated(&tokenizer, &corpus.documents)?;
+                Batches::masked_evaluation(stream, masking, seq_len, 0, usize::MAX)?
+            }
         }
     };
     let batches = rows.batches(arguments.batch_size as usize);

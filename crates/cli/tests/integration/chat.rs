@@ -208,7 +208,8 @@ fn a_pre_trained_model_learns_the_templates_tokens() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("2 tokens are new to the model"), "{}", ended.stderr);
     // Resumed, template and tokens come from the checkpoint.
-    let ended = run.train(&["--set", "train.max_steps=5", "--set", "schedule.cosine.warmup_steps=0", "--resume", "auto"]);
+    let ended =
+        run.train(&["--set", "train.max_steps=5", "--set", "schedule.cosine.warmup_steps=0", "--resume", "auto"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let (_, err, code) = chat(&run, &["--max-new-tokens", "4"], "hello\n");
     assert_eq!(code, Some(0), "{err}");

@@ -39,7 +39,8 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
         if config.contains("csv") {
             let chat = root().join("configs/chat-sft.toml").display().to_string();
             let out = format!("train.output_dir={}", run.path("base").display());
-            let short = ["train.max_steps=1", "train.micro_batch_size=1", "train.eval_every=0", "train.sample_tokens=0"];
+            let short =
+                ["train.max_steps=1", "train.micro_batch_size=1", "train.eval_every=0", "train.sample_tokens=0"];
             let sets = short.into_iter().chain(["schedule.cosine.warmup_steps=0", &out]).flat_map(|set| ["--set", set]);
             let (code, stderr) = firebox(&["train", &chat].into_iter().chain(sets).collect::<Vec<_>>());
             assert_eq!(code, Some(0), "{stderr}");

@@ -110,7 +110,14 @@ pub fn encode(
     config: &ChatTrainingConfig,
     conversation: &Conversation,
 ) -> Result<EncodedConversation, Error> {
-    let (text, spans) = render(template, conversation, parser.special_tokens())?;
+    let (text, mut spans) = render(template, conversation, parser.special_tokens())?;
+    for span in &mut spans {
+        // What a model writes before its answer is learned with it, or it never begins one.
+        let writes = conversation.messages[span.message].role == "assistant";
+        if writes && text[..span.content.start].ends_with(template.lead()) {
+            span.content.start -= template.lead().len();
+        }
+    }
     let tokens = parser.encode(&text).map_err(|error| not_located(conversation, error.to_string()))?;
     let overlaps = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
     // Both are in order: a token is compared with the spans that are not behind it yet.

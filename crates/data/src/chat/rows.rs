@@ -1,6 +1,5 @@
 //! Conversations as rows: cut to fit, and packed so that little is padding.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -11,7 +10,7 @@ use crate::batch::{Batch, RowId, Target};
 use crate::config::{ChatTrainingConfig, ChatTruncation};
 use crate::error::Error;
 use crate::length_order::LengthOrder;
-use crate::permutation::keyed_hash;
+use crate::packing::pack;
 use crate::tokenizer::{SpecialTokenParser, Tokenizer};
 
 /// Encoded conversations and the rows they stand in; cheap to clone.
@@ -226,45 +225,11 @@ fn fit(
     }
 }
 
-/// Rows of at most `most` tokens for conversations of these lengths: the longest first, each into the row that it fills
-/// best. A function of the lengths and the seed alone.
-///
-/// Source: best-fit decreasing bin packing, Johnson 1973.
-fn pack(lengths: &[usize], most: usize, seed: u64) -> Vec<Vec<u32>> {
-    let mut order: Vec<u32> = (0..lengths.len() as u32).collect();
-    order.sort_by_key(|place| (std::cmp::Reverse(lengths[*place as usize]), keyed_hash(seed, u64::from(*place))));
-    let mut rows: Vec<Vec<u32>> = Vec::new();
-    // The rows with so much room left.
-    let mut with_room: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for place in order {
-        let length = lengths[place as usize];
-        let room = with_room.range(length..).next().map(|(room, _)| *room);
-        let (row, room) = match room {
-            Some(room) => {
-                let rows_of_room = with_room.get_mut(&room).expect("just found");
-                let row = rows_of_room.pop().expect("no empty list is kept");
-                if rows_of_room.is_empty() {
-                    with_room.remove(&room);
-                }
-                (row, room)
-            }
-            None => {
-                rows.push(Vec::new());
-                (rows.len() - 1, most)
-            }
-        };
-        rows[row].push(place);
-        with_room.entry(room - length.min(room)).or_default().push(row);
-    }
-    rows
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TokenizerConfig;
     use crate::chat::Owner;
-    use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     fn conversation(turns: usize, words: usize) -> Conversation {
@@ -336,21 +301,5 @@ mod tests {
         assert_eq!(end.counts(), ChatCounts { cut: 2, dropped: 0, untrained: 1 });
         assert_eq!(end.conversations()[0].ids.len(), 121);
         assert_eq!(examples("truncation = 'drop'", &talks, 120).counts().dropped, 2);
-    }
-
-    proptest! {
-        #[test]
-        fn packing_takes_everything_once_and_overfills_nothing(lengths in prop::collection::vec(1..100usize, 1..200), seed: u64) {
-            let rows = pack(&lengths, 100, seed);
-            let mut seen: Vec<u32> = rows.iter().flatten().copied().collect();
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..lengths.len() as u32).collect::<Vec<_>>());
-            let total: usize = lengths.iter().sum();
-            for row in &rows {
-                prop_assert!(row.iter().map(|place| lengths[*place as usize]).sum::<usize>() <= 100);
-            }
-            // Best fit decreasing needs at most 11/9 of the best, and a bit.
-            prop_assert!(rows.len() <= 1 + 2 * total.div_ceil(100));
-        }
     }
 }

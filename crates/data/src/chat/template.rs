@@ -21,6 +21,9 @@ pub struct ChatTemplate {
     program: String,
     /// The special tokens by the names that templates give them, as `bos_token`.
     tokens: BTreeMap<String, String>,
+    /// The white space between what stands before an answer when one is asked for and the answer in a conversation: a
+    /// model must write it itself.
+    lead: String,
 }
 
 impl TemplateName {
@@ -52,9 +55,27 @@ impl ChatTemplate {
             return Err(refused(format!("the template has {} bytes, which none needs", source.len())));
         }
         let tokens = [("bos_token", bos), ("eos_token", eos)].map(|(name, text)| (name.into(), text.into())).into();
-        let template = Self { source: source.into(), program: without_generation_tags(source), tokens };
+        let program = without_generation_tags(source);
+        let mut template = Self { source: source.into(), program, tokens, lead: String::new() };
         jinja::environment(&template.program, 0).map_err(refused)?;
+        template.lead = template.find_lead().unwrap_or_default();
         Ok(template)
+    }
+
+    /// What [`ChatTemplate::lead`] is, where the template can be asked.
+    fn find_lead(&self) -> Option<String> {
+        const ANSWER: &str = "b";
+        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into(), weight: None };
+        let asked = [message("user", "a"), message("assistant", ANSWER)];
+        let prompt = self.render(&asked[..1], true).ok()?;
+        let whole = self.render(&asked, false).ok()?;
+        let (lead, _) = whole.strip_prefix(&prompt)?.split_once(ANSWER)?;
+        lead.trim().is_empty().then(|| lead.to_owned())
+    }
+
+    /// The white space that a model writes before its answer.
+    pub(super) fn lead(&self) -> &str {
+        &self.lead
     }
 
     /// The template of a tokenizer's directory, if it has one.
