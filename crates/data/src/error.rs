@@ -24,6 +24,13 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// Conversations that should not be trained on as they are.
+    #[error("{message}")]
+    Lint {
+        /// The first finding, and how many there are.
+        message: String,
+    },
+
     /// A path or glob of `files` matches no file.
     #[error("`files`: nothing matches `{pattern}`; hint: paths and globs are relative to the working directory")]
     NoMatch {

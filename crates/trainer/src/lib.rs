@@ -31,7 +31,7 @@ pub use evaluate::{Evaluation, evaluate, evaluate_network};
 pub use event::{EvalReport, Event, Observer, ObserverError, Outcome, StepReport};
 pub use memory::MemoryEstimate;
 pub use network::{Network, NetworkConfig};
-pub use plan::Plan;
+pub use plan::{Conversations, Plan};
 pub use predictions::{PredictionReport, Predictions};
 pub use resume::Resume;
 pub use trainer::{Finished, Sampler, Trainer, plan};

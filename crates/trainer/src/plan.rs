@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
 use crate::network::{Network, NetworkConfig};
 use crate::resume::Restored;
-use data::chat::{ChatExamples, ChatSplits, ChatTemplate, Conversation};
+use data::chat::{ChatExamples, ChatSplits, ChatTemplate, Conversation, Finding, Severity, lint};
 use data::config::{MaskedLmConfig, ProblemConfig};
 use data::document_rows::DocumentRows;
 use data::next_sentence::SentencePairs;
@@ -83,6 +83,42 @@ pub(crate) struct Prepared {
 
 /// The seed of the order in which validation rows are chosen: fixed, so that runs of different seeds compare.
 const EVALUATION_SEED: u64 = 0;
+
+/// The conversations of a run, and what becomes of them.
+#[derive(Debug)]
+pub struct Conversations {
+    /// Divided and cleaned.
+    pub splits: ChatSplits,
+    /// What writes them.
+    pub template: ChatTemplate,
+    /// With the template's special tokens.
+    pub tokenizer: Tokenizer,
+    /// The model's context, in tokens.
+    pub max_seq_len: usize,
+}
+
+impl Conversations {
+    /// What a run of this config would train on, without anything of the model.
+    ///
+    /// # Errors
+    /// A config without [data.chat]; as a run's start, for data, tokenizer and shape.
+    pub fn of(config: &RunConfig) -> Result<Self, Error> {
+        let objective = objective(config)?;
+        if !matches!(config.data, SourceConfig::Chat(_)) {
+            return Err(Error::Config("the config has no conversations; hint: `[data.chat]`".into()));
+        }
+        let data = Data::read(config, &objective)?;
+        let tokenizer = match (&config.tokenizer, &config.model.init_from) {
+            (Some(chosen), _) => data.train_tokenizer(chosen)?,
+            (None, Some(dir)) => Tokenizer::from_file(dir)?,
+            (None, None) => return Err(Error::Config("`tokenizer` is missing; hint: `[tokenizer.bpe]`".into())),
+        };
+        let (template, tokenizer) = ChatTemplate::for_training(&config.chat, tokenizer)?;
+        let (model, _) = shape_of(config, &tokenizer, BertHead::None, &mut Vec::new())?;
+        let Parts::Chat(splits) = data.parts else { unreachable!("[data.chat] gives conversations") };
+        Ok(Self { splits, template, tokenizer, max_seq_len: model.max_seq_len() })
+    }
+}
 
 /// What the rows are made of.
 enum Parts {
@@ -219,11 +255,22 @@ impl Rows {
         let seq_len = model.max_seq_len();
         let template = ChatTemplate::of_tokenizer(tokenizer)?
             .ok_or_else(|| Error::Config("the tokenizer has no chat template; hint: `chat.template`".into()))?;
+        let findings = lint(&template, tokenizer, &config.chat, &splits.train, &splits.validation, seq_len);
+        let of = |severity| findings.iter().filter(move |finding: &&Finding| finding.severity == severity);
+        if let Some(first) = of(Severity::Error).next() {
+            let errors = of(Severity::Error).count();
+            let message = format!("{first}; {errors} in all; hint: `firebox data lint` lists them");
+            return Err(Error::Data(data::Error::Lint { message }));
+        }
         let encode =
             |part: &[Conversation]| ChatExamples::new(&template, tokenizer, &config.chat, part, seq_len, settings.seed);
         let (train, validation, test) = (encode(&splits.train)?, encode(&splits.validation)?, encode(&splits.test)?);
         let trained = 100.0 * train.trained_tokens() as f64 / train.tokens().max(1) as f64;
         let mut notes = vec![format!("{trained:.1}% of the training tokens are trained")];
+        if let Some(first) = of(Severity::Warning).next() {
+            let warnings = of(Severity::Warning).count();
+            notes.push(format!("{warnings} warnings, as {first}; `firebox data lint` lists them"));
+        }
         let counts = train.counts();
         for (count, what) in [
             (counts.cut, "conversations are cut to fit"),

@@ -1,18 +1,52 @@
 //! `firebox data`
 
-use crate::report::{Failure, USAGE, print, print_json};
-use data::chat::{self, Redactor};
+use crate::report::{DATA, Failure, USAGE, print, print_json};
+use data::chat::{self, ChatStats, Conversation, Redactor, Severity, TokenKind};
 use data::config::{ChatConfig, ChatFiles, ChatFormat, OnBadRow, RedactConfig, RedactKind, RedactPattern};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use trainer::Conversations;
+use trainer::config::RunConfig;
 
 /// Subcommands of `firebox data`.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Show the first rows of a config's conversations as the model gets them: whose each token is, and which are trained.
+    Preview(Preview),
+    /// Count a config's conversations, their tokens, what is cut, and how full the rows are.
+    Stats(OfConfig),
+    /// Say what is likely wrong with a config's conversations; errors stop a training.
+    Lint(OfConfig),
     /// Write conversations of any format as OpenAI messages, one JSON object a line.
     Convert(Convert),
     /// Write a text or JSON file with personal data replaced by placeholders.
     Redact(Redact),
+}
+
+/// Arguments of `firebox data stats` and `lint`.
+#[derive(clap::Args)]
+pub struct OfConfig {
+    /// The config file.
+    config: PathBuf,
+    /// Set a key; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print one JSON value.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `firebox data preview`.
+#[derive(clap::Args)]
+pub struct Preview {
+    #[command(flatten)]
+    of: OfConfig,
+    /// Rows that are shown.
+    #[arg(long, default_value_t = 3)]
+    rows: usize,
+    /// Write them as a page for a browser.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Arguments of `firebox data convert`.
@@ -73,8 +107,90 @@ fn pattern(text: &str) -> Result<RedactPattern, String> {
 /// Works on data without training.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Preview(arguments) => preview(&arguments),
+        Command::Stats(arguments) => stats(&arguments),
+        Command::Lint(arguments) => lint(&arguments),
         Command::Convert(arguments) => convert(arguments),
         Command::Redact(arguments) => redact(arguments),
+    }
+}
+
+impl OfConfig {
+    fn open(&self) -> Result<(RunConfig, Conversations), Failure> {
+        let config = RunConfig::load(&self.config, &self.sets)?.config;
+        let conversations = Conversations::of(&config)?;
+        Ok((config, conversations))
+    }
+}
+
+fn preview(arguments: &Preview) -> Result<(), Failure> {
+    let (config, Conversations { splits, template, tokenizer, max_seq_len }) = arguments.of.open()?;
+    let (chat, seed) = (&config.chat, config.train.seed);
+    let rows = chat::preview(&template, &tokenizer, chat, &splits.train, max_seq_len, seed, arguments.rows)?;
+    if let Some(path) = &arguments.html {
+        let title = format!("{}: training rows", arguments.of.config.display());
+        checkpoint::disk::write_atomically(path, chat::page(&title, &rows).as_bytes())?;
+        eprintln!("{} rows in {}", rows.len(), path.display());
+        return Ok(());
+    }
+    if arguments.of.json {
+        return print_json(&json!(rows));
+    }
+    let coloured = std::io::IsTerminal::is_terminal(&std::io::stdout()) && std::env::var_os("NO_COLOR").is_none();
+    let mut text = String::from(match coloured {
+        true => {
+            "\x1b[30;42m trained \x1b[0m \x1b[30;43m trained end of a turn \x1b[0m \x1b[2mwritten by the template\x1b[0m\n"
+        }
+        false => "[[trained]] and not trained\n",
+    });
+    for row in rows {
+        text += &format!("\nrow {}\n", row.row);
+        for conversation in row.conversations {
+            let (file, line) = &conversation.place;
+            text += &format!("{}:{line}{}\n", file.display(), if conversation.cut { ", cut" } else { "" });
+            for run in conversation.runs {
+                let tokens: String = run.tokens.iter().map(|token| token.text.as_str()).collect();
+                text += &match (coloured, run.weight != 0.0, run.kind) {
+                    (true, true, TokenKind::EndOfTurn) => format!("\x1b[30;43m{tokens}\x1b[0m"),
+                    (true, true, _) => format!("\x1b[30;42m{tokens}\x1b[0m"),
+                    (true, false, TokenKind::Template) => format!("\x1b[2m{tokens}\x1b[0m"),
+                    (false, true, _) => format!("[[{tokens}]]"),
+                    (_, false, _) => tokens,
+                };
+            }
+            text += "\n";
+        }
+    }
+    print(&text)
+}
+
+fn stats(arguments: &OfConfig) -> Result<(), Failure> {
+    let (config, Conversations { splits, template, tokenizer, max_seq_len }) = arguments.open()?;
+    let settings = &config.train;
+    let of = |part: &[Conversation]| {
+        let rows = settings.micro_batch_size;
+        ChatStats::new(&template, &tokenizer, &config.chat, part, max_seq_len, rows, settings.seed)
+    };
+    let (train, validation) = (of(&splits.train)?, of(&splits.validation)?);
+    if arguments.json {
+        return print_json(&json!({ "train": train, "validation": validation, "notes": splits.notes }));
+    }
+    let notes: String = splits.notes.iter().map(|note| format!("{note}\n")).collect();
+    print(&format!("{notes}training\n{train}\nvalidation\n{validation}"))
+}
+
+fn lint(arguments: &OfConfig) -> Result<(), Failure> {
+    let (config, Conversations { splits, template, tokenizer, max_seq_len }) = arguments.open()?;
+    let findings = chat::lint(&template, &tokenizer, &config.chat, &splits.train, &splits.validation, max_seq_len);
+    if arguments.json {
+        print_json(&json!(findings))?;
+    } else {
+        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        print(&format!("{lines}{} findings\n", findings.len()))?;
+    }
+    match findings.iter().filter(|finding| finding.severity == Severity::Error).count() {
+        0 => Ok(()),
+        errors => Err(Failure::new(DATA, format!("{errors} errors"))),
     }
 }
 

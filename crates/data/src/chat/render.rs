@@ -45,6 +45,13 @@ pub struct EncodedConversation {
     pub weights: Vec<f32>,
 }
 
+impl EncodedConversation {
+    /// Whether any token is trained. The first never is: nothing stands before it.
+    pub fn trains(&self) -> bool {
+        self.weights.iter().skip(1).any(|weight| *weight != 0.0)
+    }
+}
+
 /// What is wrong with a template for one conversation.
 fn not_located(conversation: &Conversation, message: String) -> Error {
     Error::Record {

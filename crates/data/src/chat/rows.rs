@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::render::{EncodedConversation, encode};
-use super::{ChatTemplate, Conversation, Message};
+use super::fitting::{Fitted, fit};
+use super::render::EncodedConversation;
+use super::{ChatTemplate, Conversation};
 use crate::batch::{Batch, RowId, Target};
-use crate::config::{ChatTrainingConfig, ChatTruncation};
+use crate::config::ChatTrainingConfig;
 use crate::error::Error;
 use crate::length_order::LengthOrder;
 use crate::packing::pack;
-use crate::tokenizer::{SpecialTokenParser, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Encoded conversations and the rows they stand in; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ChatExamples {
     conversations: Arc<[EncodedConversation]>,
+    /// Of each, its place among those that were given.
+    given: Arc<[u32]>,
     /// The conversations of each row, by their places.
     rows: Arc<[Vec<u32>]>,
     order: LengthOrder,
@@ -34,18 +37,11 @@ pub struct ChatCounts {
     pub untrained: usize,
 }
 
-/// What fitting made of a conversation.
-enum Fitted {
-    Whole(EncodedConversation),
-    Cut(EncodedConversation),
-    Dropped,
-}
-
 impl ChatExamples {
     /// Encodes conversations for a context of `max_seq_len` tokens.
     ///
     /// # Errors
-    /// As [`encode`].
+    /// As [`super::encode`].
     pub fn new(
         template: &ChatTemplate,
         tokenizer: &Tokenizer,
@@ -58,25 +54,19 @@ impl ChatExamples {
         let fit = |conversation: &Conversation| fit(template, &parser, config, conversation, max_seq_len);
         let fitted = conversations.par_iter().map(fit).collect::<Result<Vec<_>, Error>>()?;
         let mut counts = ChatCounts::default();
-        let mut kept = Vec::with_capacity(fitted.len());
-        for fitted in fitted {
-            let encoded = match fitted {
-                Fitted::Whole(encoded) => encoded,
-                Fitted::Cut(encoded) => {
-                    counts.cut += 1;
-                    encoded
-                }
-                Fitted::Dropped => {
-                    counts.dropped += 1;
-                    continue;
-                }
+        let (mut kept, mut given) = (Vec::with_capacity(fitted.len()), Vec::with_capacity(fitted.len()));
+        for (place, fitted) in (0..).zip(fitted) {
+            let Some(Fitted { encoded, cut, .. }) = fitted else {
+                counts.dropped += 1;
+                continue;
             };
-            // The first token is never predicted.
-            if encoded.weights.iter().skip(1).all(|weight| *weight == 0.0) {
+            counts.cut += usize::from(cut);
+            if !encoded.trains() {
                 counts.untrained += 1;
                 continue;
             }
             kept.push(encoded);
+            given.push(place);
         }
         let lengths: Vec<usize> = kept.iter().map(|encoded| encoded.ids.len() - 1).collect();
         let rows = match config.packing {
@@ -85,7 +75,7 @@ impl ChatExamples {
         };
         let of_row = |row: &Vec<u32>| row.iter().map(|place| lengths[*place as usize]).sum::<usize>();
         let order = LengthOrder::new(rows.iter().map(of_row), seed);
-        Ok(Self { conversations: kept.into(), rows: rows.into(), order, counts })
+        Ok(Self { conversations: kept.into(), given: given.into(), rows: rows.into(), order, counts })
     }
 
     /// How many rows there are.
@@ -106,6 +96,11 @@ impl ChatExamples {
     /// What was cut and left out.
     pub fn counts(&self) -> ChatCounts {
         self.counts
+    }
+
+    /// The conversations of a row, by their places among those that were given.
+    pub(super) fn given(&self, row: u64) -> Vec<usize> {
+        self.rows[row as usize].iter().map(|place| self.given[*place as usize] as usize).collect()
     }
 
     /// Tokens that are read, all rows together.
@@ -176,60 +171,11 @@ impl ChatExamples {
     }
 }
 
-/// A conversation that begins with the config's system message, if it has none of its own.
-fn with_system(config: &ChatTrainingConfig, conversation: &Conversation) -> Conversation {
-    let mut conversation = conversation.clone();
-    let has_one = conversation.messages.first().is_some_and(|message| message.role == "system");
-    if let Some(system) = config.system.as_ref().filter(|_| !has_one) {
-        let message = Message { role: "system".into(), content: system.clone(), weight: None };
-        conversation.messages.insert(0, message);
-    }
-    conversation
-}
-
-fn fit(
-    template: &ChatTemplate,
-    parser: &SpecialTokenParser,
-    config: &ChatTrainingConfig,
-    conversation: &Conversation,
-    max_seq_len: usize,
-) -> Result<Fitted, Error> {
-    let mut conversation = with_system(config, conversation);
-    let most = max_seq_len + 1;
-    let mut encoded = encode(template, parser, config, &conversation)?;
-    if encoded.ids.len() < 2 {
-        return Ok(Fitted::Dropped);
-    }
-    if encoded.ids.len() <= most {
-        return Ok(Fitted::Whole(encoded));
-    }
-    match config.truncation {
-        ChatTruncation::Drop => Ok(Fitted::Dropped),
-        ChatTruncation::End => {
-            encoded.ids.truncate(most);
-            encoded.owners.truncate(most);
-            encoded.weights.truncate(most);
-            Ok(Fitted::Cut(encoded))
-        }
-        ChatTruncation::OldestTurns => {
-            while encoded.ids.len() > most {
-                let messages = &mut conversation.messages;
-                let first = messages.iter().position(|message| message.role != "system").unwrap_or(messages.len());
-                let next = (first + 1..messages.len()).find(|place| messages[*place].role == "user");
-                let Some(next) = next else { return Ok(Fitted::Dropped) };
-                messages.drain(first..next);
-                encoded = encode(template, parser, config, &conversation)?;
-            }
-            Ok(Fitted::Cut(encoded))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TokenizerConfig;
-    use crate::chat::Owner;
+    use crate::chat::{Message, Owner};
     use std::collections::BTreeSet;
 
     fn conversation(turns: usize, words: usize) -> Conversation {

@@ -127,6 +127,11 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether its texts depend on the day on which it runs.
+    pub fn writes_date(&self) -> bool {
+        self.program.contains("strftime_now")
+    }
+
     /// A conversation as one text; with `generation_prompt` followed by what stands before an answer.
     ///
     /// # Errors
