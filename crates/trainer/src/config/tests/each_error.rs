@@ -74,7 +74,7 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
         (
             "[data.text]\nfiles = [\"Cargo.toml\"]",
             "",
-            "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl], [data.csv], [data.labelled] or [data.chat]",
+            "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl], [data.csv], [data.labelled], [data.tagged] or [data.chat]",
         ),
         (
             "[train]\noutput_dir = \"runs/test\"\nmax_steps = 100\n",
@@ -326,7 +326,7 @@ x.toml:15:11: error: unknown table [schedule.cosin]; hint: did you mean [schedul
 fn an_empty_file_says_what_a_config_needs() {
     assert_eq!(
         parse("", &[]).unwrap_err(),
-        "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl], [data.csv], [data.labelled] or [data.chat]\n\
+        "x.toml: error: [data] is missing; hint: add [data.text], [data.jsonl], [data.csv], [data.labelled], [data.tagged] or [data.chat]\n\
          x.toml: error: [model] is missing; hint: add [model.bert] or [model.gpt]\n\
          x.toml: error: [train] is missing; hint: add it with `output_dir`\n\
          x.toml: error: [tokenizer] is missing; hint: add [tokenizer.char] or [tokenizer.bpe], or start from a model \
