@@ -26,7 +26,7 @@ impl DocumentRows {
     /// Whether documents of these tokens are so short that rows should hold whole ones: nine of ten fit.
     pub fn suits(documents: &[Vec<u32>], seq_len: usize) -> bool {
         let fits = documents.iter().filter(|document| document.len() + Masking::AROUND <= seq_len).count();
-        documents.len() > 1 && 10 * fits >= 9 * documents.len()
+        documents.len() > 1 && seq_len > Masking::AROUND && 10 * fits >= 9 * documents.len()
     }
 
     /// Rows of at most `seq_len` tokens; longer documents are cut in parts.

@@ -86,8 +86,12 @@ impl ChatSession {
 
     /// What was said, the system message first.
     pub fn messages(&self) -> Vec<Message> {
+        self.with_system(&self.messages)
+    }
+
+    fn with_system(&self, messages: &[Message]) -> Vec<Message> {
         let system = self.system.iter().map(|system| message("system", system));
-        system.chain(self.messages.iter().cloned()).collect()
+        system.chain(messages.iter().cloned()).collect()
     }
 
     /// Forgets everything but the system message.
@@ -137,17 +141,18 @@ impl ChatSession {
         let room = most - self.max_new_tokens.clamp(1, (most / 2).max(1)).min(most - 1);
         let mut forgotten = 0;
         let prompt = loop {
-            let prompt = self.template.prompt(&self.messages(), &self.opened.tokenizer)?;
+            // A turn is a question and its answer; the last question has none yet.
+            let kept = &self.messages[2 * forgotten..];
+            let prompt = self.template.prompt(&self.with_system(kept), &self.opened.tokenizer)?;
             if prompt.len() <= room {
                 break prompt;
             }
-            // A turn is a question and its answer; the last question has none yet.
-            if self.messages.len() < 3 {
+            if kept.len() < 3 {
                 return Err(ChatError::TooLong { tokens: prompt.len(), most: room });
             }
-            self.messages.drain(..2);
             forgotten += 1;
         };
+        self.messages.drain(..2 * forgotten);
         let sampling =
             SamplingSettings { seed: self.sampling.seed.wrapping_add(self.answered), ..self.sampling.clone() };
         self.answered += 1;

@@ -121,8 +121,24 @@ impl Classifier {
     /// # Panics
     /// If the model is no classifier.
     pub fn predict(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, Error> {
-        let encoded = encode(&self.opened.tokenizer, &self.cleaned(texts), self.opened.config.max_seq_len)?;
+        self.predict_cleaned(&self.cleaned(texts))
+    }
+
+    /// The same for texts that are cleaned already: cleaning them again may change them.
+    ///
+    /// # Errors
+    /// As [`Classifier::predict`].
+    ///
+    /// # Panics
+    /// As [`Classifier::predict`].
+    pub fn predict_cleaned(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, Error> {
+        let encoded = encode(&self.opened.tokenizer, texts, self.opened.config.max_seq_len)?;
         Ok(self.of_encoded(&encoded))
+    }
+
+    /// What texts go through before the model reads them.
+    pub fn cleaner(&self) -> Option<&TextCleaner> {
+        self.cleaner.as_ref()
     }
 
     /// Rows of like length go together; the answers come in the order of the texts.

@@ -48,7 +48,7 @@ pub struct Judged {
 pub struct TermSums {
     /// The loss, each target times its weight.
     pub loss: f64,
-    /// The weight of the targets that are the model's best guess; 0 where there is no such thing.
+    /// The weight of the targets that are the model's best guess; NaN where there is no such thing.
     pub correct: f64,
 }
 

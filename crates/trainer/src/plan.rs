@@ -161,9 +161,7 @@ struct Data {
 
 impl Data {
     fn read(config: &RunConfig, objective: &ObjectiveConfig) -> Result<Self, Error> {
-        if let SourceConfig::Labelled(labelled) = &config.data
-            && !matches!(objective, ObjectiveConfig::Causal(_))
-        {
+        if let SourceConfig::Labelled(labelled) = &config.data {
             let mut splits = data::source::labelled::read(labelled, &config.split, &config.clean)?;
             let (hash, cleaner) = (splits.hash.clone(), splits.cleaner.clone());
             let notes = std::mem::take(&mut splits.notes);
@@ -612,6 +610,9 @@ fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
         _ if encoder && matches!(config.data, SourceConfig::Chat(_)) => {
             refused("conversations are for a GPT, the model is a BERT; hint: `[model.gpt]`")
         }
+        _ if !encoder && (labelled || tagged) => refused(
+            "labels and tags are for a BERT, the model is a GPT; hint: `[data.csv]` or `[data.jsonl]` reads texts alone",
+        ),
         (ObjectiveConfig::Causal(_), true, _) => {
             refused("`objective.causal` is for a GPT, the model is a BERT; hint: `[objective.masked_lm]`")
         }
@@ -649,10 +650,12 @@ fn shape_of(
         None => (NetworkConfig::Gpt(GptConfig::from_settings(&settings, ids).map_err(refused)?), None),
         Some(dir) => {
             let (mut found, mut tensors) = checkpoint::read_gpt(dir)?;
-            // A chat template may have brought tokens that the model has not seen.
+            // A chat template may have brought tokens that the model has not seen. Another tokenizer than the model's own
+            // would bring ids of another meaning.
             if ids > found.vocab_size
-                && let Some(table) =
-                    tensors.values_mut().find(|tensor| tensor.shape == [found.vocab_size, found.d_model])
+                && matches!(config.data, SourceConfig::Chat(_))
+                && config.tokenizer.is_none()
+                && let Some((_, table)) = tensors.iter_mut().find(|(name, _)| name.ends_with("wte.weight"))
             {
                 *table = model::weights::grow_rows(table, ids, config.train.seed);
                 notes.push(format!("{} tokens are new to the model", ids - found.vocab_size));

@@ -62,7 +62,8 @@ impl Predictions {
     pub(crate) fn values(truth: &[f32], values: &[f32], weights: &[f32]) -> (TermSums, Option<Self>) {
         let [truth, values] = [truth, values].map(|of| of.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
         let loss = truth.iter().zip(&values).zip(weights).map(|((a, b), weight)| f64::from(*weight) * (a - b).powi(2));
-        (TermSums { loss: loss.sum(), correct: 0.0 }, Some(Self::Values { truth, values }))
+        // No number is right or wrong.
+        (TermSums { loss: loss.sum(), correct: f64::NAN }, Some(Self::Values { truth, values }))
     }
 
     /// The tags of words, in order; those of one of `rows` are a sequence.

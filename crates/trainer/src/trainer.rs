@@ -435,11 +435,13 @@ impl Trainer {
                     metrics.insert(format!("{name}_accuracy"), term.accuracy);
                 }
             }
+            // Where a text may have several labels it is the share of texts with exactly these.
+            let accuracy = metrics.get("accuracy").copied().unwrap_or(result.accuracy);
             let name = &self.config.train.best_metric;
             let value = match name.as_str() {
                 "loss" => result.loss,
                 "perplexity" => result.perplexity(),
-                "accuracy" => result.accuracy,
+                "accuracy" => accuracy,
                 name => metrics.get(name).copied().unwrap_or(f64::NAN),
             };
             if value.is_nan() && result.loss.is_finite() {
@@ -464,7 +466,7 @@ impl Trainer {
                 step,
                 loss: result.loss,
                 perplexity: result.perplexity(),
-                accuracy: result.accuracy,
+                accuracy,
                 tokens: result.tokens,
                 metrics,
                 best: is_best,

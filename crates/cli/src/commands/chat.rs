@@ -140,12 +140,13 @@ fn params(session: &mut ChatSession, changes: &str) -> Result<(), Failure> {
             eprintln!("`{change}`: expected KEY=VALUE, as temperature=0.5");
             return Ok(());
         };
+        let is_off = value == "off" && matches!(key, "top_k" | "top_p");
         let number = value.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-        let Some(number) = number.or((value == "off").then_some(f64::NAN)) else {
+        let Some(number) = number.or(is_off.then_some(0.0)) else {
             eprintln!("`{change}`: `{value}` is not a number");
             return Ok(());
         };
-        let optional = (!number.is_nan()).then_some(number);
+        let optional = (!is_off).then_some(number);
         match key {
             "temperature" => sampling.temperature = number,
             "top_k" => sampling.top_k = optional.map(|number| number as usize),

@@ -94,7 +94,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             let dirs: Vec<PathBuf> = results.iter().map(|result| result.dir.clone()).collect();
             let models = Ensemble::open(&dirs[0], &dirs[1..], false, &device)?;
             let examples = run_examples(&runs[0].1, Part::Validation, None)?;
-            let predictions = models.predictions(&examples)?;
+            let predictions = models.predictions(&examples, true)?;
             let report = predictions.report(models.labels(), models.threshold() as f32);
             Some((dirs, report.map_err(|error| Failure::new(DIVERGED, error))?))
         }

@@ -1,7 +1,7 @@
 //! One or several classifiers that answer together.
 
 use super::{checkpoint_dir, open_encoder};
-use crate::report::{CHECKPOINT, Failure};
+use crate::report::{CHECKPOINT, Failure, USAGE};
 use data::TextCleaner;
 use data::config::ProblemConfig;
 use data::source::labelled::{Answer, Example, answer};
@@ -60,7 +60,15 @@ impl Ensemble {
     /// Each text's probabilities by label, or its number: the models' mean. By vote it is the share of the models that
     /// chose a label, ties broken by their mean; of numbers the median.
     pub fn answer(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, data::Error> {
-        let each = self.models.iter().map(|model| model.predict(texts)).collect::<Result<Vec<_>, _>>()?;
+        self.answer_by(texts, |model| model.predict(texts))
+    }
+
+    fn answer_by(
+        &self,
+        texts: &[Text],
+        ask: impl Fn(&Classifier) -> Result<Vec<Vec<f64>>, data::Error>,
+    ) -> Result<Vec<Vec<f64>>, data::Error> {
+        let each = self.models.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
         let of_text = |text: usize| {
             let answers: Vec<&Vec<f64>> = each.iter().map(|model| &model[text]).collect();
             if self.vote { vote(&answers, self.first().problem()) } else { mean(&answers) }
@@ -68,18 +76,27 @@ impl Ensemble {
         Ok((0..texts.len()).map(of_text).collect())
     }
 
-    /// The answers to labelled examples, beside their labels.
+    /// The answers to labelled examples, beside their labels; the parts of a run's own data come `cleaned`.
     ///
     /// # Errors
-    /// A text that cannot be read, a label that the models do not know.
-    pub fn predictions(&self, examples: &[Example]) -> Result<Predictions, data::Error> {
+    /// Models that clean texts in different ways, where they come cleaned in one of them; a text that cannot be read; a
+    /// label that the models do not know.
+    pub fn predictions(&self, examples: &[Example], cleaned: bool) -> Result<Predictions, Failure> {
+        if cleaned && self.models.iter().any(|model| model.cleaner() != self.first().cleaner()) {
+            let message = "the models clean texts in different ways; hint: --data FILE, which each cleans in its own";
+            return Err(Failure::new(USAGE, message));
+        }
         let problem = match self.first().problem() {
             Some(Problem::MultiLabel { .. }) => ProblemConfig::MultiLabel,
             Some(Problem::Regression) => ProblemConfig::Regression,
             _ => ProblemConfig::SingleLabel,
         };
         let texts: Vec<Text> = examples.iter().map(|example| (example.text.clone(), example.pair.clone())).collect();
-        let scores = self.answer(&texts)?.into_iter().flatten();
+        let scores = match cleaned {
+            true => self.answer_by(&texts, |model| model.predict_cleaned(&texts))?,
+            false => self.answer(&texts)?,
+        };
+        let scores = scores.into_iter().flatten();
         let truth = examples
             .iter()
             .map(|example| answer(problem, self.labels(), example))

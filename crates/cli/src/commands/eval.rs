@@ -124,7 +124,7 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
         let Some(problem) = problem else {
             return Err(Failure::new(USAGE, "--ensemble is for classifiers of whole texts"));
         };
-        let predictions = models.predictions(&labelled(arguments, &dir, problem, false)?)?;
+        let predictions = models.predictions(&labelled(arguments, &dir, problem, false)?, arguments.data.is_none())?;
         return show(&predictions, models.labels(), models.threshold() as f32, None, arguments.json);
     }
     let PretrainedBert { model, config, tokenizer } = open_encoder(&dir, &device)?;

@@ -186,15 +186,17 @@ fn packed_rows_give_the_loss_and_the_gradient_of_conversations_alone() {
 #[test]
 fn a_pre_trained_model_learns_the_templates_tokens() {
     let base = Run::new();
-    let ended = base.train(&[
-        "--set",
-        "tokenizer.bpe.vocab_size=300",
-        "--set",
-        "train.max_steps=10",
-        "--set",
-        "model.gpt.max_seq_len=96",
-    ]);
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let train = |max_seq_len: u64, out: &str| {
+        let [length, out] = [format!("model.gpt.max_seq_len={max_seq_len}"), format!("train.output_dir={out}")];
+        let sets = ["tokenizer.bpe.vocab_size=300", "train.max_steps=10", &length, &out];
+        let ended = base.train(&sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    };
+    train(160, "first");
+    let config = std::fs::read_to_string(base.path("first/step-000010/config.json")).expect("saved");
+    let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    // As many positions as tokens: the tables are told apart by name.
+    train(config["vocab_size"].as_u64().expect("a number"), "run");
     let run = run_of(&TALKS);
     let dir = base.path("run/step-000010");
     let cut = |text: &str, from: &str, to: &str| {
@@ -223,6 +225,14 @@ fn bad_conversations_are_told_with_their_place() {
     for (contents, part) in [
         ("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]\n", "talks.jsonl:1"),
         ("{\"messages\": []}\n", "talks.jsonl:1"),
+        (
+            "{\"messages\": [{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"assistant\", \"content\": \"a\"}]}\n",
+            "[empty_turn]",
+        ),
+        (
+            "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": \"b\"}]}\n",
+            "[role_order]",
+        ),
         ("{\"messages\": [{\"role\": \"wizard\", \"content\": \"a\"}]}\n", "wizard"),
         ("", "talks.jsonl"),
     ] {
@@ -241,7 +251,7 @@ fn bad_conversations_are_told_with_their_place() {
         let ended = run.train(&["--dry-run", "--set", set]);
         assert!(ended.code == Some(code) && ended.stderr.contains(part), "{set}: {:?} {}", ended.code, ended.stderr);
     }
-    std::fs::write(run.path("bad.jinja"), "{% for m in messages %}{{ m.content | upper }}{% endfor %}")
+    std::fs::write(run.path("bad.jinja"), "{% for m in messages %}{{ m.content | upper }}<|endoftext|>{% endfor %}")
         .expect("writable");
     let ended = run.train(&["--dry-run", "--set", "chat.template_file='bad.jinja'"]);
     assert!(ended.code == Some(3) && ended.stderr.contains("talks.jsonl:1"), "{}", ended.stderr);

@@ -350,3 +350,26 @@ fn both_losses_of_pre_training_are_logged_and_the_head_is_huggingfaces() {
     let masks = run.firebox(&["predict", "run", "--text", "Mia saw [MASK] birds.", "--json"]).json();
     assert!(masks[0]["masks"][0]["top"].as_array().is_some(), "{masks}");
 }
+
+#[test]
+fn the_parts_of_a_run_are_cleaned_once_whoever_measures_them() {
+    // Every cleaning takes a word away.
+    let run = run_of(&format!("{CLASSIFIER}[clean]\nremove = ['^\\S+ ']\n"));
+    let ended = run.train(&["--set", "train.max_steps=20"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let log_loss = |more: &[&str]| {
+        let report = run.firebox(&[&["eval", "run", "--split", "test", "--json"], more].concat()).json();
+        report["log_loss"].as_f64().expect("a number")
+    };
+    let (alone, twice) = (log_loss(&[]), log_loss(&["--ensemble", "run"]));
+    assert!((alone - twice).abs() < 1e-5, "{alone} {twice}");
+}
+
+#[test]
+fn a_gpt_is_not_given_labels() {
+    let config = CLASSIFIER.to_string() + "[model.gpt]\nn_layer = 1\n[tokenizer.char]\n";
+    let run = run_of(CLASSIFIER);
+    std::fs::write(run.path("run.toml"), config.replace("best_metric = \"f1\"\n", "")).expect("writable");
+    let ended = run.train(&["--dry-run"]);
+    assert!(ended.code == Some(2) && ended.stderr.contains("labels and tags are for a BERT"), "{}", ended.stderr);
+}

@@ -89,6 +89,8 @@ impl ChatTemplate {
         for name in ["unk_token", "sep_token", "pad_token", "cls_token", "mask_token"] {
             template.tokens.extend(tokenizer.named_token(name).map(|text| (name.into(), text)));
         }
+        // What the template writes may depend on all of them.
+        template.lead = template.find_lead().unwrap_or_default();
         Ok(Some(template))
     }
 
@@ -157,6 +159,9 @@ impl ChatTemplate {
     /// As [`ChatTemplate::render`]; a text that the tokenizer cannot encode.
     pub fn prompt(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
         let tokens = tokenizer.parser().encode(&self.render(messages, true)?)?;
+        if tokens.is_empty() {
+            return Err(refused("the template writes nothing before an answer".into()));
+        }
         Ok(tokens.into_iter().map(|(id, _)| id).collect())
     }
 

@@ -94,7 +94,9 @@ fn of_all(
         false => "`chat.train_end_of_turn` is false",
     };
     let message = format!("no token that ends a turn is trained, so the model does not learn to stop: {why}");
-    findings.push(finding(Rule::EndOfTurnNeverTrained, None, message));
+    // Asked for by name it is no mistake.
+    let severity = if config.train_end_of_turn { Severity::Error } else { Severity::Warning };
+    findings.push(Finding { severity, ..finding(Rule::EndOfTurnNeverTrained, None, message) });
     let ends: BTreeSet<u32> = looked.iter().flat_map(|looked| looked.ends.clone()).collect();
     if let Some(pad) = tokenizer.named_token("pad_token")
         && ends.iter().any(|id| tokenizer.token(*id).as_ref() == Some(&pad))

@@ -77,12 +77,10 @@ impl Rule {
     /// How bad it is to break the rule.
     pub fn severity(self) -> Severity {
         match self {
-            Self::TemplateFails
-            | Self::MessagesNotLocated
-            | Self::NotEncodable
-            | Self::ValidationInTraining
-            | Self::PadEndsTurns => Severity::Error,
-            _ => Severity::Warning,
+            Self::TooLong | Self::MessageLeftOut | Self::SpecialTokenInContent | Self::TemplateWritesDate => {
+                Severity::Warning
+            }
+            _ => Severity::Error,
         }
     }
 

@@ -182,7 +182,7 @@ fn good_conversations_break_no_rule() {
 #[test]
 fn a_finding_names_place_severity_rule_and_message() {
     let found = Case::new(&[("user", "a"), ("user", "b"), ("assistant", "c")]).findings();
-    assert_eq!(found[0].to_string(), "f.jsonl:3: warning [role_order]: message 2 (user) stands behind user");
+    assert_eq!(found[0].to_string(), "f.jsonl:3: error [role_order]: message 2 (user) stands behind user");
     let leaked = Case::new(&GOOD).validation(&GOOD).findings();
     let expected =
         "f.jsonl:9: error [validation_in_training]: this validation conversation is trained on too, at f.jsonl:3";
