@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the predictions and figures that Firebox's metrics are compared with, by scikit-learn, scipy and seqeval.
+"""Makes the predictions and figures that Firebox's metrics are compared with, by scikit-learn, scipy, seqeval,
+torchmetrics (SQuAD), sacrebleu and rouge-score.
 
     python3 -m venv /tmp/venv && /tmp/venv/bin/pip install -r scripts/requirements.txt
     /tmp/venv/bin/python scripts/make_metrics_golden.py    # writes crates/trainer/src/metrics/golden.json
@@ -14,9 +15,12 @@ import os
 import warnings
 
 import numpy as np
+import sacrebleu
 import scipy.stats
 import seqeval.metrics
+from rouge_score.rouge_scorer import RougeScorer
 from sklearn import metrics
+from torchmetrics.functional.text import squad
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crates", "trainer", "src", "metrics", "golden.json")
 warnings.filterwarnings("ignore")
@@ -149,6 +153,47 @@ def tag_cases():
     ]
 
 
+def answers(name, right, given):
+    def asked(texts, key):
+        return [{"id": str(index), **key(text)} for index, text in enumerate(texts)]
+
+    of_squad = squad(asked(given, lambda text: {"prediction_text": text}),
+                     asked(right, lambda text: {"answers": {"text": [text], "answer_start": [0]}}))
+    rouge = RougeScorer(["rougeL"], use_stemmer=False)
+    figures = {
+        "exact_match": float(of_squad["exact_match"]) / 100,
+        "token_f1": float(of_squad["f1"]) / 100,
+        "bleu": sacrebleu.corpus_bleu(given, [right]).score,
+        "rougeL": np.mean([rouge.score(a, b)["rougeL"].fmeasure for a, b in zip(right, given)]),
+    }
+    return {"name": name, "right": right, "given": given, "figures": figures}
+
+
+def answer_cases():
+    """The last to draw, so that the other cases stay as they are."""
+    words = "the a an parcel refund of from is on its way 3 12.50 1,000 10-12 (really) state-of-the-art \"yes\" no. ok! why?".split()
+
+    def sentence(most):
+        return " ".join(str(RANDOM.choice(words)) for _ in range(int(RANDOM.integers(1, most))))
+
+    def changed(text):
+        return " ".join(str(RANDOM.choice(words)) if RANDOM.random() < 0.3 else word for word in text.split())
+
+    sentences = [sentence(20) for _ in range(40)]
+    odd = ["An  apple;\n a day", "x < y && z &lt; &amp; &quot;q&quot;", "über Größe, São Paulo", "你好，世界。", "-", "$3.99/item...",
+           "1.2.3,4 5-6 a-b -7", "e.g. i.e., etc.", "<skipped>word-\nbreak", "tab\tand\u00a0space ", "the", "", "it's o'clock"]
+    return [
+        answers("near", sentences, [changed(text) for text in sentences]),
+        answers("unrelated", sentences, [sentence(12) for _ in sentences]),
+        answers("odd characters, the same", odd, odd),
+        answers("odd characters, moved by one", odd, odd[1:] + odd[:1]),
+        answers("odd characters, as if a sentence", [text + " and so on it goes" for text in odd], [text + "so on it goes." for text in odd]),
+        answers("no length of four", ["one two", "a b c"], ["one two", "b c"]),
+        answers("no match of four words", ["one two three four five"], ["one two three six five"]),
+        answers("nothing said", ["one two three four"], [""]),
+    ]
+
+
 def plain(value):
     """For JSON: arrays flat, but a confusion matrix as it is; NaN as null."""
     if isinstance(value, dict):
@@ -163,7 +208,8 @@ def plain(value):
 
 
 if __name__ == "__main__":
-    cases = {"classes": class_cases(), "multi_label": multi_label_cases(), "values": value_cases(), "tags": tag_cases()}
+    cases = {"classes": class_cases(), "multi_label": multi_label_cases(), "values": value_cases(), "tags": tag_cases(),
+             "answers": answer_cases()}
     lines = [f'"{kind}": [\n' + ",\n".join(json.dumps(plain(case)) for case in of_kind) + "\n]"
              for kind, of_kind in cases.items()]
     with open(OUT, "w", encoding="utf-8") as file:

@@ -311,7 +311,7 @@ impl Bert {
         let ones = Tensor::ones([chosen.len(), 1], &device);
         let bias = self.predictions().bias.val().unsqueeze_dim::<2>(1);
         let table = Tensor::cat(vec![self.embeddings.words.weight.val(), bias], 1);
-        let options = CrossEntropy { precision: pass.precision, ..CrossEntropy::default() };
+        let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision };
         cross_entropy_sum(Tensor::cat(vec![states, ones], 1), table, targets, weights, options)
     }
 

@@ -428,7 +428,7 @@ impl Gpt {
     pub fn loss_sum(&self, x: Tensor<3>, pass: &Pass, targets: Tensor<2, Int>, weights: Tensor<2>) -> Tensor<1> {
         let hidden = layer_norm(&self.ln_f, self.layer_norm_eps, x);
         let (hidden, targets, weights) = self.rows(hidden, targets, weights);
-        let options = CrossEntropy { precision: pass.precision, ..CrossEntropy::default() };
+        let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision };
         cross_entropy_sum(hidden, self.wte.weight.val(), targets, weights, options)
     }
 

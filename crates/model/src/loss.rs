@@ -8,11 +8,21 @@ use burn::tensor::{Int, Tensor};
 /// # Shapes
 /// - `logits`: `[rows, classes]`, `targets`, `weights`: `[rows]`; returns `[1]`, in nats
 ///
-/// A target of weight 0 adds nothing; it must still be a class.
-pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
+/// `label_smoothing` is the part of each target's probability that is spread over all classes (Szegedy et al. 2016,
+/// section 7). A target of weight 0 adds nothing; it must still be a class.
+pub fn cross_entropy_sum(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    weights: Tensor<1>,
+    label_smoothing: f32,
+) -> Tensor<1> {
     let [rows, _] = logits.dims();
-    let of_targets = log_softmax(logits, 1).gather(1, targets.reshape([rows, 1])).reshape([rows]);
-    -(of_targets * weights).sum()
+    let log_probs = log_softmax(logits, 1);
+    let mut of_rows = log_probs.clone().gather(1, targets.reshape([rows, 1])).reshape([rows]);
+    if label_smoothing > 0.0 {
+        of_rows = of_rows * (1.0 - label_smoothing) + log_probs.mean_dim(1).reshape([rows]) * label_smoothing;
+    }
+    -(of_rows * weights).sum()
 }
 
 /// The binary cross-entropy of each label, averaged over a row's labels and summed over rows times their weights.
@@ -50,6 +60,21 @@ pub fn probabilities(logits: &[f32]) -> Vec<f64> {
 mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
+
+    #[test]
+    fn smoothed_labels_cost_what_pytorch_says() {
+        let device = Device::flex();
+        let logits = TensorData::new(vec![0.5f32, -1.0, 2.0, 1.0, 0.0, -0.5], [2, 3]);
+        let of_two = |smoothing| {
+            let targets = Tensor::from_data([0, 2], &device);
+            let weights = Tensor::from_data([1.0f32, 2.0], &device);
+            cross_entropy_sum(Tensor::from_data(logits.clone(), &device), targets, weights, smoothing)
+                .into_scalar::<f32>()
+        };
+        // sum(weights * torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=...))
+        assert!((of_two(0.1) - 5.5367).abs() < 1e-4, "{}", of_two(0.1));
+        assert!((of_two(0.0) - 5.6700).abs() < 1e-4, "{}", of_two(0.0));
+    }
 
     #[test]
     fn the_slope_of_a_label_is_its_probability_less_its_target_also_far_out() {

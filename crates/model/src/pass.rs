@@ -12,6 +12,8 @@ pub struct Pass {
     pub precision: Precision,
     /// Where the randomness of dropout comes from; none drops nothing.
     pub randomness: Option<Randomness>,
+    /// What part of a target's probability the loss spreads over all classes or tokens.
+    pub label_smoothing: f32,
 }
 
 /// Names the randomness of one pass: with the layer's place in the model it decides what dropout drops.

@@ -1,13 +1,14 @@
-//! Training steps as the trainer makes them, on made-up text, and attention alone: for timing.
+//! Training steps as the trainer makes them, on made-up text, and attention and a matrix product alone: for timing.
 
 use crate::config::{AdamwConfig, OptimizerConfig};
 use crate::error::Error;
 use crate::forward::StepOptions;
 use crate::network::{Network, NetworkConfig};
 use crate::optimizer::{Optimizer, Rates, Scale, clip_factor, squared_norm};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use data::{Batch, Batches, Prefetcher, RowId, Target, TokenStream};
-use kernels::{AttentionOptions, Dropout, DropoutKey, Precision, attention, in_thread_pool};
+use kernels::{Activation, AttentionOptions, Dropout, DropoutKey, Precision, attention, in_thread_pool, linear};
 use model::{BertConfig, GptConfig};
 
 /// A model, its optimizer and a source of batches.
@@ -101,6 +102,29 @@ impl TrainingSteps {
         });
         self.model = Some(model);
         Ok(loss)
+    }
+}
+
+/// The first layer of a feed-forward block, without its activation, on random rows.
+pub struct LinearSteps {
+    layer: Linear,
+    x: Tensor<2>,
+    precision: Precision,
+}
+
+impl LinearSteps {
+    /// Ready to multiply `[rows, d_model]` by `[d_model, 4 d_model]`.
+    pub fn new(rows: usize, d_model: usize, precision: Precision, device: &Device) -> Self {
+        let layer = LinearConfig::new(d_model, 4 * d_model).init(device);
+        Self { layer, x: Tensor::random([rows, d_model], Distribution::Normal(0.0, 1.0), device), precision }
+    }
+
+    /// One product; waits for the device.
+    pub fn step(&self) {
+        in_thread_pool(&self.x.device(), || {
+            let y = linear(&self.layer, self.x.clone(), Activation::Identity, self.precision);
+            let _: f32 = y.slice([0..1, 0..1]).into_scalar();
+        });
     }
 }
 

@@ -55,8 +55,8 @@ pub enum Event {
         best: Option<(u64, f64, PathBuf)>,
         /// What that figure is, as `loss`.
         best_metric: String,
-        /// Whether the model is an encoder: it predicts, and does not generate.
-        encoder: bool,
+        /// What the model is for.
+        purpose: Purpose,
         /// Time since this process began to train.
         elapsed: Duration,
     },
@@ -115,6 +115,17 @@ pub struct EvalReport {
     /// Time since this process began to train.
     #[serde(rename = "elapsed_seconds", with = "seconds")]
     pub elapsed: Duration,
+}
+
+/// What a trained model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To continue a text.
+    Generate,
+    /// To answer in a conversation.
+    Chat,
+    /// To say something about a text.
+    Predict,
 }
 
 /// How a run ended.

@@ -15,6 +15,8 @@ pub struct StepOptions {
     pub precision: Precision,
     /// The run's seed and the step, which decide what dropout drops; none drops nothing.
     pub randomness: Option<(u64, u64)>,
+    /// What part of a target's probability the loss spreads over all classes or tokens.
+    pub label_smoothing: f32,
     /// What the gradients are multiplied by on their way back; the caller divides by it. 1 outside f16.
     pub loss_scale: f64,
     /// Whether each block is computed again in the backward pass, so that of its inside nothing is kept.
@@ -28,6 +30,7 @@ impl Default for StepOptions {
         Self {
             precision: Precision::F32,
             randomness: None,
+            label_smoothing: 0.0,
             loss_scale: 1.0,
             gradient_checkpointing: false,
             frozen: Freeze::default(),
@@ -77,6 +80,7 @@ pub fn step_gradient<M: Trainable>(
             segments: Pass::segments(batch.shape, &batch.segments, device),
             precision: options.precision,
             randomness: options.randomness.map(|(seed, step)| Randomness { seed, step, first_row }),
+            label_smoothing: options.label_smoothing,
         };
         first_row += rows;
         let input = M::input(&batch, device);

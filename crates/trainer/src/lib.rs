@@ -28,7 +28,7 @@ mod trainer;
 
 pub use error::Error;
 pub use evaluate::{Evaluation, evaluate, evaluate_network};
-pub use event::{EvalReport, Event, Observer, ObserverError, Outcome, StepReport};
+pub use event::{EvalReport, Event, Observer, ObserverError, Outcome, Purpose, StepReport};
 pub use memory::MemoryEstimate;
 pub use network::{Network, NetworkConfig};
 pub use plan::{Conversations, Plan};

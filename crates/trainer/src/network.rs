@@ -109,6 +109,7 @@ impl Trainable for Bert {
         let first = batch.first_tokens();
         let first = ids(&first, [first.len()], device);
         let of_inputs = || self.sequence_logits(x.clone(), Some(first.clone()), pass);
+        let smoothing = pass.label_smoothing;
         let term = |(target, weights): (&Target, &Vec<f32>)| {
             let of_rows = || numbers(weights, [rows], device);
             match target {
@@ -116,10 +117,13 @@ impl Trainable for Bert {
                     let logits = self.tag_logits(x.clone(), pass);
                     let [batch, seq, labels] = logits.dims();
                     let weights = numbers(weights, [batch * seq], device);
-                    cross_entropy_sum(logits.reshape([batch * seq, labels]), ids(tags, [batch * seq], device), weights)
+                    let tags = ids(tags, [batch * seq], device);
+                    cross_entropy_sum(logits.reshape([batch * seq, labels]), tags, weights, smoothing)
                 }
                 Target::Tokens(targets) => self.masked_lm_loss_sum(x.clone(), targets, weights, pass),
-                Target::Classes(classes) => cross_entropy_sum(of_inputs(), ids(classes, [rows], device), of_rows()),
+                Target::Classes(classes) => {
+                    cross_entropy_sum(of_inputs(), ids(classes, [rows], device), of_rows(), smoothing)
+                }
                 Target::MultiHot(labels) => {
                     let logits = of_inputs();
                     let targets = numbers(labels, logits.dims(), device);

@@ -26,7 +26,7 @@ pub(crate) struct Restored {
 }
 
 /// Settings that change how a run goes on, not what it is.
-const MAY_CHANGE: [&str; 23] = [
+const MAY_CHANGE: &[&str] = &[
     "train.best_metric",
     "train.early_stopping_patience",
     "data",
@@ -41,6 +41,7 @@ const MAY_CHANGE: [&str; 23] = [
     "train.num_epochs",
     "train.max_tokens",
     "train.max_grad_norm",
+    "train.label_smoothing",
     "train.eval_every",
     "train.eval_batches",
     "train.save_every",

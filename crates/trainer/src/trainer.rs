@@ -3,7 +3,7 @@
 use crate::config::{Precision, RunConfig};
 use crate::error::Error;
 use crate::evaluate::evaluate_network;
-use crate::event::{EvalReport, Event, Outcome, StepReport};
+use crate::event::{EvalReport, Event, Outcome, Purpose, StepReport};
 use crate::forward::{StepOptions, trained_weights};
 use crate::loss_scale::LossScale;
 use crate::memory::peak_bytes;
@@ -248,7 +248,11 @@ impl Trainer {
                 outcome,
                 best: finished.best.clone(),
                 best_metric: self.config.train.best_metric.clone(),
-                encoder: matches!(self.model_config, NetworkConfig::Bert(_)),
+                purpose: match &self.model_config {
+                    NetworkConfig::Bert(_) => Purpose::Predict,
+                    NetworkConfig::Gpt(_) if self.tokenizer.chat_template().is_some() => Purpose::Chat,
+                    NetworkConfig::Gpt(_) => Purpose::Generate,
+                },
                 elapsed: self.progress.elapsed,
             });
         }
@@ -338,6 +342,7 @@ impl Trainer {
         let options = StepOptions {
             precision: settings.precision.into(),
             randomness: Some((settings.seed, self.progress.step)),
+            label_smoothing: settings.label_smoothing as f32,
             loss_scale: self.progress.loss_scale.map_or(1.0, |scale| scale.scale()),
             gradient_checkpointing: settings.gradient_checkpointing,
             frozen: settings.frozen(),

@@ -4,12 +4,12 @@ mod decode;
 
 use super::{Weights, open_device};
 use crate::report::{DEVICE, Failure, USAGE, print, print_json};
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use clap::ValueEnum;
 use model::{BertConfig, BertHead, GptConfig, OpenDevice, Precision, Support};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use trainer::bench::{AttentionSteps, TrainingSteps};
+use trainer::bench::{AttentionSteps, LinearSteps, TrainingSteps};
 use trainer::forward::StepOptions;
 
 /// What to time.
@@ -191,8 +191,8 @@ fn check_precision(arguments: &Arguments, opened: &OpenDevice) -> Result<(), Fai
         return Err(Failure::new(USAGE, "--weights is for --task decode; hint: leave it out"));
     }
     let wanted = arguments.precision != Format::F32;
-    if wanted && matches!(arguments.task, Task::Matmul | Task::Decode) {
-        return Err(Failure::new(USAGE, "--precision is for --task train and attention; hint: leave it out"));
+    if wanted && arguments.task == Task::Decode {
+        return Err(Failure::new(USAGE, "--precision is not for --task decode; hint: leave it out"));
     }
     if arguments.emulate_precision || model::support(&opened.device, arguments.precision.into()) == Support::Native {
         return Ok(());
@@ -307,10 +307,9 @@ fn attend(arguments: &Arguments, device: &Device) -> Timed {
 
 fn matmul(arguments: &Arguments, device: &Device) -> Timed {
     let (rows, width) = (arguments.batch * arguments.seq, arguments.d_model);
-    let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), device);
-    let (a, b) = (random([rows, width]), random([width, 4 * width]));
+    let steps = LinearSteps::new(rows, width, arguments.precision.into(), device);
     let times = time(arguments.steps, || -> Result<(), Never> {
-        let _: f32 = a.clone().matmul(b.clone()).slice([0..1, 0..1]).into_scalar();
+        steps.step();
         Ok(())
     })
     .unwrap_or_else(|never| match never {});

@@ -1,9 +1,11 @@
 //! `firebox data`
 
-use crate::report::{DATA, Failure, USAGE, print, print_json};
-use data::chat::{self, ChatStats, Conversation, Redactor, Severity, TokenKind};
+use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
+use data::SourceConfig;
+use data::chat::{self, ChatStats, Conversation, Message, Redactor, Severity, TokenKind};
 use data::config::{ChatConfig, ChatFiles, ChatFormat, OnBadRow, RedactConfig, RedactKind, RedactPattern};
-use serde_json::json;
+use data::source::labelled::Example;
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use trainer::Conversations;
 use trainer::config::RunConfig;
@@ -17,13 +19,16 @@ pub enum Command {
     Stats(OfConfig),
     /// Say what is likely wrong with a config's conversations; errors stop a training.
     Lint(OfConfig),
+    /// Write the training, validation and test part of a config's labelled texts or conversations as .jsonl files, to
+    /// compare with what else is trained on the same rows.
+    Split(Split),
     /// Write conversations of any format as OpenAI messages, one JSON object a line.
     Convert(Convert),
     /// Write a text or JSON file with personal data replaced by placeholders.
     Redact(Redact),
 }
 
-/// Arguments of `firebox data stats` and `lint`.
+/// A config whose data is looked at.
 #[derive(clap::Args)]
 pub struct OfConfig {
     /// The config file.
@@ -47,6 +52,15 @@ pub struct Preview {
     /// Write them as a page for a browser.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+/// Arguments of `firebox data split`.
+#[derive(clap::Args)]
+pub struct Split {
+    #[command(flatten)]
+    of: OfConfig,
+    /// The directory for train.jsonl, validation.jsonl and test.jsonl.
+    output: PathBuf,
 }
 
 /// Arguments of `firebox data convert`.
@@ -110,6 +124,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Preview(arguments) => preview(&arguments),
         Command::Stats(arguments) => stats(&arguments),
         Command::Lint(arguments) => lint(&arguments),
+        Command::Split(arguments) => split(&arguments),
         Command::Convert(arguments) => convert(arguments),
         Command::Redact(arguments) => redact(arguments),
     }
@@ -192,6 +207,51 @@ fn lint(arguments: &OfConfig) -> Result<(), Failure> {
         0 => Ok(()),
         errors => Err(Failure::new(DATA, format!("{errors} errors"))),
     }
+}
+
+/// The parts as the training sees them: cleaned, redacted, and in its order.
+fn split(arguments: &Split) -> Result<(), Failure> {
+    let config = RunConfig::load(&arguments.of.config, &arguments.of.sets)?.config;
+    let parts: [Vec<Value>; 3] = match &config.data {
+        SourceConfig::Labelled(source) => {
+            let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
+            let record = |example: &Example| {
+                let mut record = Map::new();
+                record.insert(source.text.clone(), json!(example.text));
+                if let (Some(name), Some(pair)) = (&source.text_pair, &example.pair) {
+                    record.insert(name.clone(), json!(pair));
+                }
+                record.insert(source.label.clone(), json!(example.labels.join(&source.label_separator)));
+                Value::Object(record)
+            };
+            [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
+        }
+        SourceConfig::Chat(source) => {
+            let splits = chat::read(source, &config.split, &config.clean, &config.redact)?;
+            let record = |conversation: &Conversation| {
+                let message = |message: &Message| match message.weight {
+                    None => json!({"role": message.role, "content": message.content}),
+                    Some(weight) => json!({"role": message.role, "content": message.content, "weight": weight}),
+                };
+                json!({"messages": conversation.messages.iter().map(message).collect::<Vec<_>>()})
+            };
+            [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
+        }
+        _ => return Err(Failure::new(USAGE, "there are no rows to write; hint: `[data.labelled]` or `[data.chat]`")),
+    };
+    let dir = &arguments.output;
+    std::fs::create_dir_all(dir).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", dir.display())))?;
+    let files = ["train.jsonl", "validation.jsonl", "test.jsonl"].map(|name| dir.join(name));
+    for (path, rows) in files.iter().zip(&parts) {
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(path, lines).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", path.display())))?;
+    }
+    if arguments.of.json {
+        let [train, validation, test] = parts.map(|rows| rows.len());
+        return print_json(&json!({ "train": train, "validation": validation, "test": test }));
+    }
+    let line = |(path, rows): (&PathBuf, &Vec<Value>)| format!("{:>8} rows in {}\n", rows.len(), path.display());
+    print(&files.iter().zip(&parts).map(line).collect::<String>())
 }
 
 fn convert(arguments: Convert) -> Result<(), Failure> {

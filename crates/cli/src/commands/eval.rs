@@ -1,5 +1,7 @@
 //! `firebox eval`
 
+mod conversations;
+
 use super::ensemble::Ensemble;
 use super::{Weights, checkpoint_dir, open_device, open_encoder, open_model};
 use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
@@ -9,7 +11,7 @@ use data::document_rows::DocumentRows;
 use data::source::labelled::Example;
 use data::source::tagged::TaggedSentence;
 use data::tagged::TaggedExamples;
-use data::{Batches, EvaluationRows, Examples, Masking, TextCleaner, TokenStream};
+use data::{Batches, EvaluationRows, Examples, Masking, SentencePairs, TextCleaner, TokenStream};
 use model::bert::{BertHead, Problem};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ pub struct Arguments {
     /// The text: a UTF-8 file, or a .jsonl or .csv file with a text field; for a classifier also .tsv.
     #[arg(long, required_unless_present = "split")]
     data: Option<PathBuf>,
-    /// Of a classifier that was trained here, a part of the data that its run was made from.
+    /// Of a classifier or a chat model that was trained here, a part of the data that its run was made from.
     #[arg(long, value_enum, conflicts_with = "data")]
     split: Option<Part>,
     /// More classifiers with the same labels, measured together with the first.
@@ -33,9 +35,22 @@ pub struct Arguments {
     /// Let the models of an ensemble vote, in place of the mean of their probabilities.
     #[arg(long, requires = "ensemble")]
     vote: bool,
+    /// The file holds conversations, in any format of [data.chat]: the loss is that of the answers alone.
+    #[arg(long)]
+    chat: bool,
+    /// Of a chat model: answer each conversation's last question, and compare with its answer by exact match, token F1,
+    /// BLEU and ROUGE-L. With FILE the answers are written there, a line of JSON each.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    answers: Option<Option<PathBuf>>,
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
     /// The field of a .jsonl or .csv file that holds the text.
     #[arg(long, default_value = "text")]
     field: String,
+    /// What divides a text file into documents, as `separator` in [data.text]; without it the file is one.
+    #[arg(long)]
+    separator: Option<String>,
     /// The column or field that holds a classifier's label.
     #[arg(long, default_value = "label")]
     label: String,
@@ -68,15 +83,19 @@ pub enum Part {
     Test,
 }
 
-/// Measures a model: a GPT on a text, in blocks of its context; a BERT on masked text, or on labelled texts.
+/// Measures a model: a GPT on a text, in blocks of its context, or on conversations; a BERT on masked text, or on labelled texts.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if checkpoint::family(&checkpoint_dir(&arguments.checkpoint)?)? == "bert" {
         return encoder(arguments);
     }
-    let Some(path) = &arguments.data else {
-        return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
+    let text = match &arguments.data {
+        Some(path) if !arguments.chat => path,
+        _ => return conversations::run(arguments),
     };
-    let corpus = data::source::read(&source(path, arguments))?;
+    if arguments.answers.is_some() {
+        return Err(Failure::new(USAGE, "--answers is for conversations; hint: --chat"));
+    }
+    let corpus = data::source::read(&source(text, arguments))?;
     let device = open_device(&arguments.device)?;
     arguments.weights.check(&device)?;
     let mut opened = open_model(&arguments.checkpoint, &device)?;
@@ -91,7 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             DATA,
             format!(
                 "{}: no text is as long as one block of {seq_len} tokens (the longest has {longest}); hint: evaluate on more text",
-                path.display()
+                text.display()
             ),
         ));
     }
@@ -116,6 +135,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Measures a BERT.
 fn encoder(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.chat || arguments.answers.is_some() {
+        return Err(Failure::new(USAGE, "--chat and --answers are for a GPT, the model is a BERT"));
+    }
     let dir = checkpoint_dir(&arguments.checkpoint)?;
     let device = open_device(&arguments.device)?;
     if !arguments.ensemble.is_empty() {
@@ -148,7 +170,10 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
             let corpus = data::source::read(&source(path, arguments))?;
             let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
             let documents = tokenizer.encode_all(&corpus.documents)?;
-            if DocumentRows::suits(&documents, seq_len) {
+            if config.head == BertHead::PreTraining && documents.len() > 1 {
+                let pairs = SentencePairs::new(&tokenizer, &corpus.documents, masking, seq_len, 0)?;
+                EvaluationRows::next_sentence(pairs, 0, usize::MAX)?
+            } else if DocumentRows::suits(&documents, seq_len) {
                 EvaluationRows::documents(DocumentRows::new(&documents, masking, seq_len, 0), seq_len, usize::MAX)
             } else {
                 let stream = TokenStream::separated(&tokenizer, &corpus.documents)?;
@@ -164,14 +189,20 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
         return show(predictions, labels, config.head.threshold(), Some(result.loss), arguments.json);
     }
     let perplexity = result.perplexity();
+    let next_sentence = result.terms.get(1);
     if arguments.json {
         let (loss, accuracy, tokens) = (result.loss, result.accuracy, result.tokens);
-        return print_json(&json!({
-            "loss": loss, "perplexity": perplexity, "accuracy": accuracy, "tokens": tokens,
-        }));
+        let mut value = json!({"loss": loss, "perplexity": perplexity, "accuracy": accuracy, "tokens": tokens});
+        if let Some(term) = next_sentence {
+            value["next_sentence"] = json!({"loss": term.loss, "accuracy": term.accuracy});
+        }
+        return print_json(&value);
     }
+    let of_pairs = next_sentence.map_or(String::new(), |term| {
+        format!("next sentence   {:.2}% right, loss {:.4}\n", 100.0 * term.accuracy, term.loss)
+    });
     print(&format!(
-        "loss            {:.4}\nperplexity      {perplexity:.3}\ntoken accuracy  {:.2}%\nmasked tokens   {}\n",
+        "loss            {:.4}\nperplexity      {perplexity:.3}\ntoken accuracy  {:.2}%\nmasked tokens   {}\n{of_pairs}",
         result.loss,
         100.0 * result.accuracy,
         result.tokens
@@ -289,6 +320,6 @@ fn source(path: &Path, arguments: &Arguments) -> SourceConfig {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("jsonl") => SourceConfig::Jsonl(RecordsConfig { files, field }),
         Some("csv") => SourceConfig::Csv(RecordsConfig { files, field }),
-        _ => SourceConfig::Text(TextConfig { files, separator: None }),
+        _ => SourceConfig::Text(TextConfig { files, separator: arguments.separator.clone() }),
     }
 }

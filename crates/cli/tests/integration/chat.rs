@@ -95,6 +95,7 @@ fn eight_conversations_are_recalled_word_for_word_with_their_ends() {
         let run = run_of(&TALKS);
         let ended = run.train(more);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert!(ended.stderr.contains("firebox chat"), "{}", ended.stderr);
         for talk in TALKS {
             let questions: String = talk.iter().step_by(2).map(|question| format!("{question}\n")).collect();
             let (out, err, code) = chat(&run, &["--temperature", "0", "--max-new-tokens", "30"], &questions);
@@ -104,6 +105,26 @@ fn eight_conversations_are_recalled_word_for_word_with_their_ends() {
             // It stopped by itself.
             assert!(!err.contains("cut at"), "{err}");
         }
+        // The figures of what is known by heart, and of what no one ever answered.
+        let eval = |file: &str| {
+            let file = ["--data", file, "--chat", "--device", "ndarray", "--json", "--answers", "answers.jsonl"];
+            run.firebox(&[&["eval", "run"], &file[..]].concat()).json()
+        };
+        let known = eval("talks.jsonl");
+        assert_eq!(known["answers"]["exact_match"], 1.0, "{known}");
+        assert!((known["answers"]["bleu"].as_f64().expect("a figure") - 100.0).abs() < 1e-9, "{known}");
+        assert!(known["accuracy"] == 1.0 && known["loss"].as_f64().expect("a loss") < 0.05, "{known}");
+        assert_eq!((&known["conversations"], &known["answers"]["answers"]), (&json!(8), &json!(8)));
+        let answers = std::fs::read_to_string(run.path("answers.jsonl")).expect("written");
+        assert!(answers.lines().count() == 8 && answers.contains("Order 4711 arrives tomorrow."), "{answers}");
+        let line = json!({"prompt": "hello", "completion": "Leave me alone."});
+        std::fs::write(run.path("other.jsonl"), format!("{line}\n")).expect("writable");
+        let other = eval("other.jsonl");
+        assert!(other["answers"]["exact_match"] == 0.0 && other["loss"].as_f64() > known["loss"].as_f64(), "{other}");
+        let refused = run.firebox(&["eval", "run", "--split", "test"]);
+        assert!(refused.code == Some(3) && refused.stderr.contains("kept nothing apart"), "{}", refused.stderr);
+        let refused = run.firebox(&["eval", "run", "--data", "other.jsonl", "--answers"]);
+        assert!(refused.code == Some(2) && refused.stderr.contains("--chat"), "{}", refused.stderr);
         let generation = std::fs::read_to_string(run.path("run/step-000260/generation_config.json")).expect("saved");
         assert!(generation.contains("eos_token_id"), "{generation}");
         let (out, err, _) = chat(

@@ -349,6 +349,10 @@ fn both_losses_of_pre_training_are_logged_and_the_head_is_huggingfaces() {
     assert!(config.contains("BertForPreTraining"), "{config}");
     let masks = run.firebox(&["predict", "run", "--text", "Mia saw [MASK] birds.", "--json"]).json();
     assert!(masks[0]["masks"][0]["top"].as_array().is_some(), "{masks}");
+    let figures = run.firebox(&["eval", "run", "--data", "stories.txt", "--separator", "\n\n", "--json"]).json();
+    let next = &figures["next_sentence"];
+    assert!((0.0..=1.0).contains(&next["accuracy"].as_f64().expect("a figure")), "{figures}");
+    assert!(figures["loss"].as_f64() > next["loss"].as_f64() && next["loss"].as_f64() > Some(0.0), "{figures}");
 }
 
 #[test]

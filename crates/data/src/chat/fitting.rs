@@ -17,7 +17,7 @@ pub(super) struct Fitted {
 }
 
 /// A conversation that begins with the config's system message, if it has none of its own.
-pub(super) fn with_system(config: &ChatTrainingConfig, conversation: &Conversation) -> Conversation {
+pub fn with_system(config: &ChatTrainingConfig, conversation: &Conversation) -> Conversation {
     let mut conversation = conversation.clone();
     let has_one = conversation.messages.first().is_some_and(|message| message.role == "system");
     if let Some(system) = config.system.as_ref().filter(|_| !has_one) {

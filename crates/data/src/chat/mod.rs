@@ -29,6 +29,7 @@ mod turns;
 pub use clean::check_clean;
 pub use conversation::{Conversation, Message};
 pub use convert::{Converted, convert, redact_file, write_messages};
+pub use fitting::with_system;
 pub use lines::MAX_RECORD;
 pub use lint::{Finding, Rule, Severity, lint};
 pub use preview::{PreviewRow, TokenKind, page, preview};

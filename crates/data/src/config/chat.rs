@@ -126,6 +126,11 @@ impl ChatConfig {
         Self { files, validation_files, test_files, format: None, question, answer, system, on_bad_row }
     }
 
+    /// What reads one file, whose path is taken as it is written.
+    pub fn of_file(path: &std::path::Path) -> Self {
+        Self::new(vec![ChatFiles::Path(glob::Pattern::escape(&path.to_string_lossy()))])
+    }
+
     /// The names of the columns.
     pub fn columns(&self) -> ChatColumns {
         ChatColumns { question: self.question.clone(), answer: self.answer.clone(), system: self.system.clone() }

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::portable::{self, BF16, F16, FULL};
-use super::tile::{Base, Operand, Pack, Tier, Tile};
+use super::tile::{Area, Operand, Pack, Tier, Tile};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -20,7 +20,18 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack, in_place: bool) -> Tier {
-    Tier { rows: ROWS, lanes: LANES, tiles: &TILES, pack, pack_rows: None, pair: 1, in_place }
+    Tier {
+        rows: ROWS,
+        lanes: LANES,
+        tiles: &TILES,
+        pack,
+        pack_rows: None,
+        turns_rows: false,
+        pair: 1,
+        block: 192,
+        multiple: 1,
+        in_place,
+    }
 }
 
 pub(super) static F32: Tier = tier(portable::pack::<{ FULL }>, true);
@@ -29,15 +40,8 @@ pub(super) static ROUNDED_F16: Tier = tier(portable::pack::<{ F16 }>, false);
 
 /// SAFETY: see [`Tile`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const M: usize, const V: usize>(
-    steps: usize,
-    left: Operand,
-    right: Operand,
-    dst: *mut f32,
-    stride: usize,
-    columns: usize,
-    base: Option<Base>,
-) {
+unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, right: Operand, area: Area) {
+    let Area { start: dst, stride, columns, base, .. } = area;
     // Lanes of the last vector that hold a column.
     let last = (columns - LANES * (V - 1)) as i32;
     let lane_numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -4,11 +4,15 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::portable::{self, BF16 as ROUND_BF16, F16 as ROUND_F16};
-use super::tile::{Base, MOST_ROWS, Operand, Pack, Sequences, Tier, Tile};
+use super::tile::{Area, Operand, Pack, Sequences, Tier, Tile, prefetch};
 use std::arch::x86_64::*;
 
-const LANES: usize = 16;
-const ROWS: usize = MOST_ROWS;
+pub(super) const LANES: usize = 16;
+const ROWS: usize = 8;
+
+/// So many numbers of a sequence before they are packed their cache lines are asked for: they lie too far apart for the
+/// processor to foresee.
+pub(super) const AHEAD: usize = 16;
 
 macro_rules! tiles {
     ($tile:ident) => {
@@ -27,27 +31,34 @@ macro_rules! tiles {
 static F32_TILES: [&[Tile]; ROWS] = tiles!(f32_tile);
 static BF16_TILES: [&[Tile]; ROWS] = tiles!(bf16_tile);
 
-const fn rounded(pack: Pack) -> Tier {
-    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack, pack_rows: None, pair: 1, in_place: false }
+const fn tier(pack: Pack, in_place: bool) -> Tier {
+    Tier {
+        rows: ROWS,
+        lanes: LANES,
+        tiles: &F32_TILES,
+        pack,
+        pack_rows: None,
+        turns_rows: false,
+        pair: 1,
+        block: 192,
+        multiple: 1,
+        in_place,
+    }
 }
 
-pub(super) static F32: Tier =
-    Tier { rows: ROWS, lanes: LANES, tiles: &F32_TILES, pack: pack_f32, pack_rows: None, pair: 1, in_place: true };
-pub(super) static BF16: Tier = Tier {
-    rows: ROWS,
-    lanes: LANES,
-    tiles: &BF16_TILES,
-    pack: pack_bf16,
-    pack_rows: Some(round_rows),
-    pair: 2,
-    in_place: false,
-};
+const fn rounded(pack: Pack) -> Tier {
+    tier(pack, false)
+}
+
+pub(super) static F32: Tier = tier(pack_f32, true);
+pub(super) static BF16: Tier =
+    Tier { tiles: &BF16_TILES, pack_rows: Some(round_rows), pair: 2, block: 512, ..tier(pack_bf16, false) };
 pub(super) static ROUNDED_BF16: Tier = rounded(portable::pack::<{ ROUND_BF16 }>);
 pub(super) static ROUNDED_F16: Tier = rounded(portable::pack::<{ ROUND_F16 }>);
 
 /// The lowest `count` lanes, all of them from 16 on.
 #[inline(always)]
-fn lanes(count: usize) -> __mmask16 {
+pub(super) fn lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
@@ -59,11 +70,9 @@ macro_rules! tile {
             steps: usize,
             left: Operand,
             right: Operand,
-            dst: *mut f32,
-            stride: usize,
-            columns: usize,
-            base: Option<Base>,
+            area: Area,
         ) {
+            let Area { start: dst, stride, columns, base, .. } = area;
             let last = lanes(columns - LANES * (V - 1));
             let mask = |vector: usize| if vector + 1 == V { last } else { !0 };
             let mut sums = [[_mm512_setzero_ps(); V]; M];
@@ -172,7 +181,7 @@ pub(super) fn inner_products<const M: usize>(x: [&[f32]; M], group: [&[f32]; 8])
 /// Turns 16 rows of 16 numbers into 16 columns.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+pub(super) fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
     let pd = |x: __m512| _mm512_castps_pd(x);
     let ps = |x: __m512d| _mm512_castpd_ps(x);
     let mut twos = [_mm512_setzero_ps(); 16];
@@ -218,6 +227,7 @@ unsafe fn pack_f32(packed: *mut f32, width: usize, second: usize, source: Sequen
         for step in 0..depth {
             for w in (0..width).step_by(LANES) {
                 let from = start.wrapping_add(step * along + w);
+                prefetch(from.wrapping_add(AHEAD * along));
                 // SAFETY: the masks read no sequence but the `count` there are, and write `width` numbers for a step.
                 unsafe {
                     let values = _mm512_maskz_loadu_ps(lanes(count.saturating_sub(w)), from);
@@ -252,7 +262,7 @@ unsafe fn store(at: *mut f32, width: usize, second: usize, w: usize, values: __m
 /// Two rows as pairs of bfloat16, the first in the lower half.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 #[inline]
-fn pairs(first: __m512, second: __m512) -> __m512 {
+pub(super) fn pairs(first: __m512, second: __m512) -> __m512 {
     /// Number `k` of the first row, then number `k` of the second, which lie 16 apart.
     const TURNS: [u16; 2 * LANES] = {
         let mut turns = [0; 2 * LANES];
@@ -271,7 +281,7 @@ fn pairs(first: __m512, second: __m512) -> __m512 {
 
 /// SAFETY: see [`Pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn pack_bf16(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+pub(super) unsafe fn pack_bf16(packed: *mut f32, width: usize, second: usize, source: Sequences) {
     let Sequences { start, across, along, count, depth } = source;
     let steps = depth.div_ceil(2);
     if along == 1 {
@@ -292,15 +302,13 @@ unsafe fn pack_bf16(packed: *mut f32, width: usize, second: usize, source: Seque
         for w in (0..width).step_by(LANES) {
             let there = lanes(count.saturating_sub(w));
             let from = start.wrapping_add(2 * step * along + w * across);
+            prefetch(from.wrapping_add(AHEAD * along));
+            prefetch(from.wrapping_add((AHEAD + 1) * along));
             let of_later = if 2 * step + 1 < depth { there } else { 0 };
             // SAFETY: the masks read no sequence but the `count` there are and no number past `depth`, and write
             // `width` numbers for a step.
             unsafe {
-                let (first, later) = if across == 1 {
-                    (_mm512_maskz_loadu_ps(there, from), _mm512_maskz_loadu_ps(of_later, from.wrapping_add(along)))
-                } else {
-                    (gather(there, from, across), gather(of_later, from.wrapping_add(along), across))
-                };
+                let (first, later) = (load(there, from, across), load(of_later, from.wrapping_add(along), across));
                 store(packed.wrapping_add(step * width), width, second, w, pairs(first, later));
             }
         }
@@ -309,12 +317,12 @@ unsafe fn pack_bf16(packed: *mut f32, width: usize, second: usize, source: Seque
 
 /// SAFETY: see [`PackRows`](super::tile::PackRows).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn round_rows(packed: *mut f32, width: usize, steps: usize, source: Sequences) {
+pub(super) unsafe fn round_rows(packed: *mut f32, width: usize, steps: usize, source: Sequences) {
     let Sequences { start, across, count, depth, .. } = source;
     for w in 0..width {
         let (row, to) = (start.wrapping_add(w * across), packed.wrapping_add(w * steps));
         for step in (0..steps).step_by(LANES) {
-            let left = if w < count { depth - 2 * step } else { 0 };
+            let left = if w < count { depth.saturating_sub(2 * step) } else { 0 };
             let from = row.wrapping_add(2 * step);
             // SAFETY: the masks read no sequence but the `count` there are and no number past `depth`, and write
             // `steps` numbers of a sequence.
@@ -326,6 +334,16 @@ unsafe fn round_rows(packed: *mut f32, width: usize, steps: usize, source: Seque
             }
         }
     }
+}
+
+/// Numbers `stride` apart, zero where the mask has no bit.
+///
+/// SAFETY: what the mask names lies in one allocation.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) unsafe fn load(mask: __mmask16, start: *const f32, stride: usize) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe { if stride == 1 { _mm512_maskz_loadu_ps(mask, start) } else { gather(mask, start, stride) } }
 }
 
 /// Numbers `stride` apart, zero where the mask has no bit.

@@ -1,8 +1,9 @@
 //! Products of few rows with a large matrix, as generating text makes them: the matrix is read once, along memory, and
 //! reading it is most of the work.
 
+use super::sharing::SMALL;
 use super::tile::Tier;
-use super::{Matrix, MatrixMut, Role, SMALL, Side, Start, multiply};
+use super::{Matrix, MatrixMut, Role, Side, Start, multiply};
 use crate::Precision;
 use crate::vector::{fma, vectorized};
 use rayon::prelude::*;

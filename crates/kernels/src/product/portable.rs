@@ -1,6 +1,6 @@
 //! The product in plain Rust, for every processor, and packing that rounds to half precision.
 
-use super::tile::{Base, Operand, Pack, Sequences, Tier, Tile};
+use super::tile::{Area, Operand, Pack, Sequences, Tier, Tile};
 
 const LANES: usize = 8;
 const ROWS: usize = 4;
@@ -13,7 +13,18 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack) -> Tier {
-    Tier { rows: ROWS, lanes: LANES, tiles: &TILES, pack, pack_rows: None, pair: 1, in_place: false }
+    Tier {
+        rows: ROWS,
+        lanes: LANES,
+        tiles: &TILES,
+        pack,
+        pack_rows: None,
+        turns_rows: false,
+        pair: 1,
+        block: 192,
+        multiple: 1,
+        in_place: false,
+    }
 }
 
 pub(super) static F32: Tier = tier(pack::<{ FULL }>);
@@ -28,15 +39,8 @@ pub(super) const BF16: u8 = 1;
 pub(super) const F16: u8 = 2;
 
 /// SAFETY: see [`Tile`]; the right operand is packed, so that it has whole vectors of columns.
-unsafe fn tile<const M: usize, const V: usize>(
-    steps: usize,
-    left: Operand,
-    right: Operand,
-    dst: *mut f32,
-    stride: usize,
-    columns: usize,
-    base: Option<Base>,
-) {
+unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, right: Operand, area: Area) {
+    let Area { start: dst, stride, columns, base, .. } = area;
     let mut sums = [[[0f32; LANES]; V]; M];
     for step in 0..steps {
         for (row, sums) in sums.iter_mut().enumerate() {

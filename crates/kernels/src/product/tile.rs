@@ -22,13 +22,26 @@ pub(super) struct Base {
     pub stride: usize,
 }
 
-/// Computes `dst = base + left right` for one tile: `steps`, left, right, dst, its row stride, its columns, base.
+/// Where a tile's sums go.
+#[derive(Clone, Copy)]
+pub(super) struct Area {
+    pub start: *mut f32,
+    /// From row to row.
+    pub stride: usize,
+    pub rows: usize,
+    pub columns: usize,
+    /// What they are added to.
+    pub base: Option<Base>,
+}
+
+/// Computes `area = base + left right` for one tile: steps, left, right, area.
 ///
 /// # Safety
 /// The processor has the instructions. For every step the operands hold as many numbers as the tile has rows and
-/// columns (or, if the tier packs its right operands, whole vectors of them), `dst` and `base` as many rows and columns
-/// as the tile, and nothing else reads or writes `dst` meanwhile (`base` may be `dst`).
-pub(super) type Tile = unsafe fn(usize, Operand, Operand, *mut f32, usize, usize, Option<Base>);
+/// columns (or, if the tier packs its right operands, whole vectors of them), the area and its base hold its rows and
+/// columns, and nothing else reads or writes the area meanwhile (the base may be the area). The tile is the one for
+/// these rows and columns.
+pub(super) type Tile = unsafe fn(usize, Operand, Operand, Area);
 
 /// Sequences to pack: number `k` of sequence `w` is `start[w * across + k * along]`.
 #[derive(Clone, Copy)]
@@ -52,9 +65,8 @@ pub(super) struct Sequences {
 /// and the source's numbers exist.
 pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Sequences);
 
-/// Copies sequences that lie along memory (`along` is 1) one after another, each `steps` numbers: to
-/// `packed[w * steps + step]`, with zeros for those of `width` that are missing. A left operand can be read like that,
-/// and nothing has to be turned.
+/// Copies sequences one after another, each `steps` numbers: to `packed[w * steps + step]`, with zeros for those of
+/// `width` that are missing, and behind their ends. A left operand can be read like that.
 ///
 /// Arguments: packed, width, steps, source.
 ///
@@ -62,8 +74,8 @@ pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Sequences);
 /// The processor has the instructions. `packed` takes `width * steps` numbers, and the source's numbers exist.
 pub(super) type PackRows = unsafe fn(*mut f32, usize, usize, Sequences);
 
-/// The most rows any tile has.
-pub(super) const MOST_ROWS: usize = 8;
+/// A multiple of every tile's rows, where a product is long enough to be shared out.
+pub(super) const ROWS_OF_ALL: usize = 32;
 
 /// Asks for the cache line at an address, which may be anywhere.
 #[inline(always)]
@@ -86,10 +98,17 @@ pub(super) struct Tier {
     /// Tiles by rows and by vectors of columns, both less one.
     pub tiles: &'static [&'static [Tile]],
     pub pack: Pack,
-    /// A cheaper way for a left operand whose rows lie along memory.
+    /// A cheaper way for a left operand whose rows lie along memory, for nothing has to be turned.
     pub pack_rows: Option<PackRows>,
+    /// Whether that way is for every left operand.
+    pub turns_rows: bool,
     /// Numbers along the summed side in one step of a tile.
     pub pair: usize,
+    /// Steps for which operands are packed and tiles run at a time: a panel of the right operand then stays in the
+    /// nearest cache while all tiles of its columns run, or, where loads are few, in the next one.
+    pub block: usize,
+    /// Packed steps come in multiples of this, zeros at the end.
+    pub multiple: usize,
     /// Whether tiles read operands where they lie, with columns that do not fill a vector; else both are packed.
     pub in_place: bool,
 }
@@ -125,6 +144,9 @@ impl Tier {
             if crate::vector::avx512() {
                 match precision {
                     Precision::F32 => found.push(&super::avx512::F32),
+                    Precision::Bf16 if super::amx::available() => {
+                        found.extend([&super::amx::BF16, &super::avx512::BF16]);
+                    }
                     Precision::Bf16 if std::is_x86_feature_detected!("avx512bf16") => found.push(&super::avx512::BF16),
                     Precision::Bf16 => found.push(&super::avx512::ROUNDED_BF16),
                     Precision::F16 => found.push(&super::avx512::ROUNDED_F16),

@@ -22,6 +22,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("grad_clip", "max_grad_norm"),
     ("hidden_size", "d_model"),
     ("intermediate_size", "d_ff"),
+    ("label_smoothing_factor", "label_smoothing"),
     ("layer_norm_epsilon", "layer_norm_eps"),
     ("learning_rate", "lr"),
     ("log_interval", "log_every"),

@@ -88,6 +88,11 @@ pub struct TrainConfig {
     #[serde(default = "default_max_grad_norm")]
     #[schemars(range(min = 0))]
     pub max_grad_norm: f64,
+    /// What part of each target's probability is spread over all tokens, labels or tags alike, so that the model is not
+    /// driven to be certain; evaluations are without it. 0.1 is usual for a classifier of few examples.
+    #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub label_smoothing: f64,
     /// Steps between evaluations on the validation split; 0 means never.
     #[serde(default = "default_interval")]
     pub eval_every: u64,

@@ -298,6 +298,10 @@ impl Problems {
 
     fn objective(&mut self, config: &RunConfig) {
         let SourceConfig::Labelled(labelled) = &config.data else { return };
+        if config.train.label_smoothing > 0.0 && labelled.problem != ProblemConfig::SingleLabel {
+            let message = "`train.label_smoothing` needs `data.labelled.problem` = \"single_label\"";
+            self.add(["train.label_smoothing"], message, "leave it out");
+        }
         let Some(ObjectiveConfig::Classification(classification)) = &config.objective else { return };
         let default = ClassificationConfig::default();
         let key = |key: &str| format!("objective.classification.{key}");

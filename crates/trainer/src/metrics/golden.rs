@@ -1,4 +1,5 @@
-//! The same predictions give the figures of scikit-learn, scipy and seqeval (`scripts/make_metrics_golden.py`).
+//! The same predictions give the figures of scikit-learn, scipy, seqeval, torchmetrics (SQuAD), sacrebleu and
+//! rouge-score (`scripts/make_metrics_golden.py`).
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,8 +19,10 @@ fn take<T: DeserializeOwned>(case: &Value, key: &str) -> T {
 }
 
 fn assert_close(case: &Value, name: &str, found: Option<f64>, wanted: &Value) {
+    // torchmetrics computes these in f32.
+    let tolerance = if matches!(name, "exact_match" | "token_f1") { 1e-6 } else { 1e-9 };
     let same = match (found, wanted.as_f64()) {
-        (Some(found), Some(wanted)) => (found - wanted).abs() <= 1e-9,
+        (Some(found), Some(wanted)) => (found - wanted).abs() <= tolerance,
         (found, wanted) => found.is_none() && wanted.is_none(),
     };
     assert!(same, "{}: {name} is {found:?}, but should be {wanted}", case["name"]);
@@ -91,5 +94,13 @@ fn tags_are_scored_as_by_seqeval() {
     for case in cases("tags") {
         let (truth, predicted): (Vec<Vec<String>>, Vec<Vec<String>>) = (take(&case, "truth"), take(&case, "predicted"));
         assert_figures(&case, &TagReport::new(&truth, &predicted).unwrap(), None);
+    }
+}
+
+#[test]
+fn answers_are_scored_as_by_squad_sacrebleu_and_rouge_score() {
+    for case in cases("answers") {
+        let (right, given): (Vec<String>, Vec<String>) = (take(&case, "right"), take(&case, "given"));
+        assert_figures(&case, &AnswerReport::new(&right, &given).unwrap(), None);
     }
 }

@@ -1,10 +1,11 @@
-//! How good predictions are: pure functions from truths and predictions to figures that scikit-learn, scipy and
-//! seqeval would give.
+//! How good predictions are: pure functions from truths and predictions to figures that scikit-learn, scipy,
+//! seqeval, sacrebleu and rouge-score would give.
 //!
 //! One report a kind of task, each serializable as `firebox eval --json` prints it and as a table for a terminal.
 //! A division by zero gives 0, scikit-learn's default; a figure that has no value at all (the correlation with a
 //! constant) is NaN, which JSON shows as `null` and [`Report::metric`] as `None`.
 
+mod answers;
 mod classes;
 mod multi_label;
 mod ranking;
@@ -16,6 +17,7 @@ mod values;
 #[cfg(test)]
 mod golden;
 
+pub use answers::AnswerReport;
 pub use classes::{ClassReport, confusion_matrix, log_loss, matthews_correlation};
 pub use multi_label::MultiLabelReport;
 pub use ranking::{average_ranks, roc_auc};
@@ -65,7 +67,8 @@ pub fn higher_is_better(name: &str) -> Option<bool> {
     match name {
         "accuracy" | "precision" | "recall" | "f1" | "micro_precision" | "micro_recall" | "micro_f1"
         | "macro_precision" | "macro_recall" | "macro_f1" | "weighted_precision" | "weighted_recall"
-        | "weighted_f1" | "mcc" | "roc_auc" | "r2" | "pearson" | "spearman" => Some(true),
+        | "weighted_f1" | "mcc" | "roc_auc" | "r2" | "pearson" | "spearman" | "exact_match" | "token_f1" | "bleu"
+        | "rougeL" => Some(true),
         "loss" | "log_loss" | "perplexity" | "hamming_loss" | "mse" | "rmse" | "mae" => Some(false),
         _ => None,
     }

@@ -199,7 +199,14 @@ mod tests {
 
     fn finished(outcome: Outcome) -> Event {
         let best_metric = "loss".into();
-        Event::Finished { step: 100, outcome, best: None, best_metric, encoder: false, elapsed: Duration::from_secs(9) }
+        Event::Finished {
+            step: 100,
+            outcome,
+            best: None,
+            best_metric,
+            purpose: crate::event::Purpose::Generate,
+            elapsed: Duration::from_secs(9),
+        }
     }
 
     /// The SVG of a run of these events.

@@ -256,7 +256,7 @@ mod tests {
             outcome,
             best,
             best_metric: "loss".into(),
-            encoder: false,
+            purpose: crate::event::Purpose::Generate,
             elapsed: Duration::from_secs(3),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::report::{Paint, Smoothed, clock, loss, norm, sample_lines, shell_path, short_count};
-use crate::event::{EvalReport, Event, Observer, ObserverError, Outcome, StepReport};
+use crate::event::{EvalReport, Event, Observer, ObserverError, Outcome, Purpose, StepReport};
 
 /// Shows a run's progress.
 pub struct Progress {
@@ -185,7 +185,7 @@ impl Progress {
         (step, outcome, elapsed): (u64, Outcome, Duration),
         best: Option<&(u64, f64, PathBuf)>,
         best_metric: &str,
-        encoder: bool,
+        purpose: Purpose,
     ) -> io::Result<()> {
         let paint = self.paint;
         let after = clock(elapsed);
@@ -212,9 +212,10 @@ impl Progress {
                 lines.extend(path.map(|path| {
                     format!(
                         "  next             {}",
-                        paint.bold(&match encoder {
-                            false => format!("firebox generate {} --prompt \"...\"", shell_path(path)),
-                            true => format!("firebox predict {} --text \"...\"", shell_path(path)),
+                        paint.bold(&match purpose {
+                            Purpose::Generate => format!("firebox generate {} --prompt \"...\"", shell_path(path)),
+                            Purpose::Chat => format!("firebox chat {}", shell_path(path)),
+                            Purpose::Predict => format!("firebox predict {} --text \"...\"", shell_path(path)),
                         })
                     )
                 }));
@@ -256,8 +257,8 @@ impl Observer for Progress {
                 self.print(&[self.paint.dim(&line)])?;
             }
             Event::Note(note) => self.print(&[format!("{}  {note}", self.paint.yellow("note"))])?,
-            Event::Finished { step, outcome, best, best_metric, encoder, elapsed } => {
-                self.finished((*step, *outcome, *elapsed), best.as_ref(), best_metric, *encoder)?;
+            Event::Finished { step, outcome, best, best_metric, purpose, elapsed } => {
+                self.finished((*step, *outcome, *elapsed), best.as_ref(), best_metric, *purpose)?;
             }
         }
         Ok(())
@@ -378,7 +379,14 @@ mod tests {
     fn finished(outcome: Outcome) -> Event {
         let best = Some((1750, 1.8741, PathBuf::from("runs/x/step-001750")));
         let best_metric = "loss".into();
-        Event::Finished { step: 2000, outcome, best, best_metric, encoder: false, elapsed: Duration::from_secs(192) }
+        Event::Finished {
+            step: 2000,
+            outcome,
+            best,
+            best_metric,
+            purpose: Purpose::Generate,
+            elapsed: Duration::from_secs(192),
+        }
     }
 
     fn plain(events: &[Event]) -> String {

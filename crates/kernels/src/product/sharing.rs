@@ -1,0 +1,218 @@
+//! Products shared out between threads: what is packed once for all of them, and the pieces each computes.
+
+use super::matrix::{Matrix, MatrixMut};
+use super::memory::{buffer, with_scratch, written, written_slice};
+use super::tile::{ROWS_OF_ALL, Tier};
+use super::{Layout, Role, Side, Start, multiply, pack_block, pack_panels};
+use crate::Precision;
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Below this many multiplications a product is not worth sharing out.
+pub(super) const SMALL: usize = 64 * 1024;
+
+/// A right operand of up to this many numbers is packed for all threads even where tiles could read it in place: rows far
+/// apart share few places of the nearest cache, and each tile would fetch them again. A larger one is not worth the memory.
+const MOST_PACKED: usize = 1 << 22;
+
+/// `dst = start + a b`, shared out between threads.
+///
+/// # Shapes
+/// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
+pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
+    let tier = Tier::of(precision);
+    let (left, right) = (Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+    if a.rows * a.cols * b.cols < SMALL {
+        let mut dst = dst;
+        return multiply(tier, tier.block, &mut dst, start, left, right);
+    }
+    if b.cols > 4 * a.rows {
+        return with_shared(tier, Role::Left, left, |left| {
+            let width = (b.cols / 16).clamp(1, 192).next_multiple_of(tier.columns());
+            dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
+                let columns = i * width..i * width + dst.cols;
+                let start = match start {
+                    Start::Row(row) => Start::Row(&row[columns.clone()]),
+                    same => same,
+                };
+                multiply(tier, tier.block, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
+            });
+        });
+    }
+    let right = if b.rows * b.cols <= MOST_PACKED { Side::Packing(b.t()) } else { right };
+    with_shared(tier, Role::Right, right, |right| {
+        let height = piece(a.rows);
+        dst.row_pieces(height).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
+            let rows = i * height..i * height + dst.rows;
+            multiply(tier, tier.block, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows)), right);
+        });
+    });
+}
+
+/// The right operand of products on several threads: packed once for all of them where it must be packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    tier: &'static Tier,
+    side: Side<'a>,
+}
+
+impl Shared<'_> {
+    /// `dst = start + a b` on the calling thread, where `b` is the shared operand.
+    ///
+    /// # Shapes
+    /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
+    pub fn product(&self, dst: &mut MatrixMut, start: Start, a: Matrix) {
+        multiply(self.tier, self.tier.block, dst, start, Side::of(self.tier, Role::Left, a), self.side);
+    }
+
+    /// Where [`Shared::columns`] can start: at multiples of this.
+    pub fn column_step(&self) -> usize {
+        self.tier.columns()
+    }
+
+    /// Some of the columns. Panics if they do not start at a multiple of [`Shared::column_step`].
+    pub fn columns(&self, range: Range<usize>) -> Self {
+        assert!(range.start.is_multiple_of(self.column_step()), "columns from {}", range.start);
+        let side = match self.side {
+            Side::InPlace(operand) => Side::InPlace(operand.rows(range)),
+            Side::Packing(operand) => Side::Packing(operand.rows(range)),
+            Side::Packed { layout, packed, panel, count } => {
+                assert!(range.start <= range.end && range.end <= count);
+                let panel = panel + range.start / self.column_step();
+                Side::Packed { layout, packed, panel, count: range.len() }
+            }
+        };
+        Self { side, ..*self }
+    }
+}
+
+/// Calls `body` with the right operand of many products, ready for every thread.
+pub(crate) fn shared<R>(b: Matrix, precision: Precision, body: impl FnOnce(Shared) -> R) -> R {
+    all_shared([b], precision, |[b]| body(b))
+}
+
+/// The same with several of them.
+pub(crate) fn all_shared<R, const N: usize>(
+    operands: [Matrix; N],
+    precision: Precision,
+    body: impl FnOnce([Shared; N]) -> R,
+) -> R {
+    let tier = Tier::of(precision);
+    let sides = operands.map(|b| Side::Packing(b.t()));
+    with_all_shared(tier, Role::Right, sides, |sides| body(sides.map(|side| Shared { tier, side })))
+}
+
+/// `a b` of several pairs in fresh memory, shared out between threads together; none for a pair that is not wanted.
+pub(crate) fn new_products<const N: usize>(
+    pairs: [Option<(Matrix, Matrix)>; N],
+    precision: Precision,
+) -> [Option<Vec<f32>>; N] {
+    let mut values = pairs.map(|pair| buffer(pair.map_or(0, |(a, b)| a.rows * b.cols)));
+    let empty = Matrix::new(&[], 0, 0);
+    all_shared(pairs.map(|pair| pair.map_or(empty, |(_, b)| b)), precision, |shared| {
+        let mut tasks = Vec::new();
+        for ((values, pair), right) in values.iter_mut().zip(pairs).zip(shared) {
+            let Some((a, b)) = pair else { continue };
+            let height = piece(a.rows);
+            let pieces = MatrixMut::uninit(values, a.rows, b.cols).row_pieces(height);
+            tasks.extend(pieces.into_iter().enumerate().map(|(i, dst)| {
+                let rows = i * height..i * height + dst.rows;
+                (dst, a.rows(rows), right)
+            }));
+        }
+        tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, right)| {
+            right.product(&mut dst, Start::Zero, a);
+        });
+    });
+    let mut index = 0;
+    values.map(|values| {
+        index += 1;
+        // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
+        pairs[index - 1].map(|_| unsafe { written(values) })
+    })
+}
+
+/// The right operand of many products on the calling thread, packed into `memory` if it must be packed.
+pub(crate) fn prepared<'a>(b: Matrix<'a>, precision: Precision, memory: &'a mut Vec<MaybeUninit<f32>>) -> Shared<'a> {
+    let tier = Tier::of(precision);
+    let side = match Side::of(tier, Role::Right, b.t()) {
+        Side::Packing(operand) => {
+            let layout = Layout::new(tier, Role::Right, operand);
+            if memory.len() < layout.len() {
+                *memory = buffer(layout.len());
+            }
+            for block in layout.blocks() {
+                pack_block(layout, operand, &block, &mut memory[layout.offset(&block, 0)..]);
+            }
+            // SAFETY: the panels cover this much of the memory, and each was written whole (see `Pack`).
+            let packed = unsafe { written_slice(&mut memory[..layout.len()]) };
+            Side::Packed { layout, packed, panel: 0, count: layout.count }
+        }
+        side => side,
+    };
+    Shared { tier, side }
+}
+
+/// `a b` in fresh memory, shared out between threads.
+pub(crate) fn new_product(a: Matrix, b: Matrix, precision: Precision) -> Vec<f32> {
+    let mut values = buffer(a.rows * b.cols);
+    parallel_product(MatrixMut::uninit(&mut values, a.rows, b.cols), Start::Zero, a, b, precision);
+    // SAFETY: a product that starts from zero writes every number.
+    unsafe { written(values) }
+}
+
+/// Calls `body` with the operand ready to be read by every thread: packed, if it cannot be read in place.
+fn with_shared<R>(tier: &'static Tier, role: Role, side: Side, body: impl FnOnce(Side) -> R) -> R {
+    with_all_shared(tier, role, [side], |[side]| body(side))
+}
+
+/// The same with several operands, all packed at once.
+fn with_all_shared<R, const N: usize>(
+    tier: &'static Tier,
+    role: Role,
+    sides: [Side; N],
+    body: impl FnOnce([Side; N]) -> R,
+) -> R {
+    let layouts = sides.map(|side| match side {
+        Side::Packing(operand) => Some((Layout::new(tier, role, operand), operand)),
+        _ => None,
+    });
+    let len = layouts.iter().flatten().map(|(layout, _)| layout.len()).sum();
+    with_scratch(2, len, |memory| {
+        let mut panels = Vec::new();
+        let mut rest = &mut *memory;
+        for (layout, operand) in layouts.into_iter().flatten() {
+            for block in layout.blocks() {
+                let together = if layout.packs_pairs() { 2 } else { 1 };
+                for panel in (0..layout.panels()).step_by(together) {
+                    let of_task = panel..(panel + together).min(layout.panels());
+                    let size = of_task.clone().map(|panel| layout.width(panel) * block.len()).sum();
+                    let (packed, others) = rest.split_at_mut(size);
+                    panels.push((layout, operand, block.clone(), of_task, packed));
+                    rest = others;
+                }
+            }
+        }
+        panels.into_par_iter().with_min_len(2).for_each(|(layout, operand, block, panels, packed)| {
+            pack_panels(layout, operand, &block, panels, packed);
+        });
+        // SAFETY: the panels cover all of the memory, and each was written whole (see `Pack`).
+        let mut packed = unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<f32>(), memory.len()) };
+        let mut sides = sides;
+        for (side, layout) in sides.iter_mut().zip(layouts) {
+            if let Some((layout, _)) = layout {
+                let (of_side, others) = packed.split_at(layout.len());
+                *side = Side::Packed { layout, packed: of_side, panel: 0, count: layout.count };
+                packed = others;
+            }
+        }
+        body(sides)
+    })
+}
+
+/// The length of the pieces in which `length` rows are shared out: a function of the length alone, so that sums do not
+/// depend on the number of threads. Few enough rows to stay in a core's cache; from 256 on a multiple of every tile.
+pub(crate) fn piece(length: usize) -> usize {
+    (length / 8).clamp(32, 64).next_multiple_of(if length < 8 * ROWS_OF_ALL { 8 } else { ROWS_OF_ALL })
+}
