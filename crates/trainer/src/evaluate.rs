@@ -63,7 +63,7 @@ pub fn evaluate<M: Trainable>(
     for batch in batches {
         let batch = M::arranged(batch, device);
         let segments = Pass::segments(batch.shape, &batch.segments, device);
-        let judged = model.judge(&batch, &Pass { segments, precision, randomness: None }, device);
+        let judged = model.judge(&batch, &Pass { segments, precision, ..Pass::default() }, device);
         sums.resize(judged.terms.len().max(sums.len()), Default::default());
         for ((sum, weight), (of_batch, of_term)) in sums.iter_mut().zip(judged.terms.iter().zip(batch.trained_weight()))
         {
