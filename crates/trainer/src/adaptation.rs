@@ -22,8 +22,8 @@ pub(crate) struct Adaptation {
 }
 
 impl Adaptation {
-    /// What `config` asks for, of a model with the tensors `initial`; `grown` if the tokenizer brings tokens that it has not
-    /// seen.
+    /// What `config` asks for, of a model with the tensors `initial`; its embedding is trained if the tokenizer brings tokens
+    /// that it has not seen.
     ///
     /// # Errors
     /// Layers that there are none of; a rank that saves nothing; an adapter as the model that is adapted; a head that the
@@ -32,7 +32,7 @@ impl Adaptation {
         config: &RunConfig,
         model: &NetworkConfig,
         initial: Option<&Tensors>,
-        grown: bool,
+        has_new_tokens: bool,
     ) -> Result<Option<Self>, Error> {
         let Some(lora) = &config.lora else { return Ok(None) };
         let (Some(base), Some(initial)) = (&config.model.init_from, initial) else {
@@ -59,7 +59,7 @@ impl Adaptation {
         let whole = match model {
             NetworkConfig::Gpt(_) => {
                 lora.layers::<Gpt>().map_err(refused)?;
-                if grown { &[TOKEN_EMBEDDING][..] } else { &[] }
+                if has_new_tokens { &[TOKEN_EMBEDDING][..] } else { &[] }
             }
             NetworkConfig::Bert(model) => {
                 lora.layers::<Bert>().map_err(refused)?;

@@ -216,6 +216,17 @@ impl Data {
             None => Tokenizer::train(config, &self.parts.training_texts(), self.many)?,
         })
     }
+
+    /// Ids of the tokenizer that the model comes with, before a chat template brings more; a model may have rows to spare
+    /// for them.
+    fn known_ids(&self, config: &RunConfig) -> Result<usize, Error> {
+        let tokenizer = match (&config.tokenizer, &config.model.init_from) {
+            (Some(chosen), _) => self.train_tokenizer(chosen)?,
+            (None, Some(dir)) => checkpoint::tokenizer(dir)?,
+            (None, None) => return Ok(0),
+        };
+        Ok(tokenizer.vocab_size())
+    }
 }
 
 /// The rows of a run.
@@ -512,7 +523,8 @@ impl Prepared {
             notes.push(format!("{new_tokens} tokens are new to the model"));
         }
         check_frozen(config, &model_config)?;
-        let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), new_tokens > 0)?;
+        let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.known_ids(config)?;
+        let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), has_new_tokens)?;
         let frozen = adaptation.as_ref().map_or_else(|| config.train.frozen(), Adaptation::frozen);
         let counts = Network::counts(&model_config, config.lora.as_ref(), frozen)?;
         let mut parameters = model_config.parameters();

@@ -36,7 +36,7 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
         // A model made here stands in for a GPT-2 that a person has.
         let base = run.path("base/step-000001").display().to_string();
         let from = format!("model.init_from={base}");
-        let adapts = config.contains("lora");
+        let adapts = config.contains("chat-lora");
         if config.contains("csv") || adapts {
             let chat = root().join("configs/chat-sft.toml").display().to_string();
             let out = format!("train.output_dir={}", run.path("base").display());
