@@ -319,6 +319,9 @@ fn hf_config(dir: &Path, base: &Path, config: &AdapterConfig, whole: &Tensors) -
         return json_of(dir, &own);
     }
     let mut hf = json_of(base, &base.join("config.json"))?;
+    if !hf.is_object() {
+        return Err(Error::malformed(base, "config.json: is no table of keys"));
+    }
     if let Some(embedding) = whole.get(EMBEDDING) {
         hf["vocab_size"] = json!(embedding.shape.first());
     }

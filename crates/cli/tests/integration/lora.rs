@@ -224,7 +224,7 @@ fn a_checkpoint_holds_the_adapter_alone_and_is_used_merged_and_resumed_like_a_mo
     let merged = run.firebox(&["merge", "run/step-000012", "merged", "--json"]).json();
     assert_eq!(merged["base"], "base/step-000020");
     let tensors = |dir: &Path| checkpoint::read_gpt(dir).expect("a gpt2 directory").1;
-    // Where the base lies is known from here only.
+    // Read from another working directory, the base is found from where the adapter lies.
     let resolved = run.path("resolved");
     std::fs::create_dir(&resolved).expect("writable");
     files(&dir).iter().for_each(|(name, bytes)| std::fs::write(resolved.join(name), bytes).expect("writable"));
