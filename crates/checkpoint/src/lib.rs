@@ -23,6 +23,7 @@
 //! 3. Now and then: [`save`], [`set_best`] if it is, [`rotate`].
 #![deny(missing_docs)]
 
+pub mod adapter;
 mod checkpoint;
 pub mod disk;
 mod error;
@@ -41,6 +42,7 @@ mod crash_tests;
 #[cfg(test)]
 mod safetensors_tests;
 
+pub use adapter::{AdapterConfig, base_of, is_adapter_dir, overlay, read_adapter};
 pub use checkpoint::{Contents, File, LATEST, clean_up, export, save, size_on_disk, step_name};
 pub use disk::{ensure_free, file_operations, free_space};
 pub use error::{Damage, Error, Kind, human_bytes};
@@ -48,6 +50,7 @@ pub use history::{BEST, Found, Listed, best, find_latest, list, rotate, set_best
 pub use manifest::{Verified, verify};
 pub use pretrained::{
     Pretrained, PretrainedBert, bert_files, exported, family, gpt_files, open_bert, open_gpt, read_bert, read_gpt,
+    tokenizer,
 };
 pub use run_lock::RunLock;
 pub use safetensors::{Dtype, HostTensor, Source, Sources, Tensors};

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use data::Tokenizer;
 use data::chat::ChatTemplate;
+use data::{TextCleaner, Tokenizer};
 use model::bert::{Bert, BertConfig};
 use model::gpt::ConfigError;
 use model::{Gpt, GptConfig, LoadReport, Tensors};
 use serde_json::{Value, json};
 
+use crate::adapter::{self, base_of, is_adapter_dir, json_of};
 use crate::checkpoint::{Contents, File};
 use crate::error::Error;
 use crate::manifest::verify;
@@ -30,10 +31,11 @@ pub struct Pretrained {
 }
 
 /// Reads shape and weights of a HuggingFace directory of the `gpt2` family. A manifest is verified where there is
-/// one.
+/// one. Of an adapter's directory, the weights are those of the model that it adapts with the adapter merged into them.
 ///
 /// # Errors
-/// A directory that does not verify, or files that are missing, damaged or of another family.
+/// A directory that does not verify, or files that are missing, damaged or of another family; an adapter without the model
+/// that it adapts, or of another.
 pub fn read_gpt(dir: &Path) -> Result<(GptConfig, Tensors), Error> {
     read(dir, GptConfig::from_hf)
 }
@@ -49,11 +51,12 @@ pub fn read_bert(dir: &Path) -> Result<(BertConfig, Tensors), Error> {
 
 fn read<C>(dir: &Path, from_hf: impl Fn(&Value) -> Result<C, ConfigError>) -> Result<(C, Tensors), Error> {
     verify(dir)?;
-    let path = dir.join("config.json");
-    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, error))?;
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(dir, format!("config.json: {error}")))?;
-    let config = from_hf(&value).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    let read = |value: &Value| from_hf(value).map_err(|error| Error::malformed(dir, error.to_string()));
+    if is_adapter_dir(dir) {
+        let (value, tensors) = adapter::merged(dir)?;
+        return Ok((read(&value)?, tensors));
+    }
+    let config = read(&json_of(dir, &dir.join("config.json"))?)?;
     let (tensors, skipped) = open_model(dir)?.tensors()?;
     if !skipped.is_empty() {
         tracing::debug!("tensors that are not weights: {}", skipped.join(", "));
@@ -128,20 +131,33 @@ pub fn open_bert(dir: &Path, device: &Device) -> Result<PretrainedBert, Error> {
     Ok(PretrainedBert { model: model.valid(), config, tokenizer })
 }
 
-/// The family that a directory's `config.json` names.
+/// The family that a directory's `config.json` names, or that of the model that an adapter is for.
 ///
 /// # Errors
 /// A file that is missing or is no JSON.
 pub fn family(dir: &Path) -> Result<String, Error> {
-    let path = dir.join("config.json");
-    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, error))?;
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| Error::malformed(dir, format!("config.json: {error}")))?;
+    let value = match adapter::own_config(dir) {
+        Some(own) => json_of(dir, &own)?,
+        None => {
+            let base = base_of(dir)?;
+            json_of(&base, &base.join("config.json"))?
+        }
+    };
     Ok(value["model_type"].as_str().unwrap_or_default().to_string())
 }
 
+/// The tokenizer of a model's directory; an adapter may leave it to the model that it adapts.
+///
+/// # Errors
+/// A tokenizer that cannot be read.
+pub fn tokenizer(dir: &Path) -> Result<Tokenizer, Error> {
+    let own = ["tokenizer.json", "vocab.json", "vocab.txt"].iter().any(|file| dir.join(file).is_file());
+    let holder = if own { dir.to_path_buf() } else { base_of(dir)? };
+    Tokenizer::from_file(&holder).map_err(|error| Error::malformed(&holder, error.to_string()))
+}
+
 fn fitting_tokenizer(dir: &Path, vocab_size: usize) -> Result<Tokenizer, Error> {
-    let tokenizer = Tokenizer::from_file(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    let tokenizer = tokenizer(dir)?;
     if tokenizer.vocab_size() > vocab_size {
         let message = format!("the tokenizer has {} ids, the model {vocab_size}", tokenizer.vocab_size());
         return Err(Error::malformed(dir, message));
@@ -153,22 +169,33 @@ fn json_file(value: &Value) -> File {
     File::Bytes(format!("{value:#}\n").into_bytes())
 }
 
-/// The files of a directory for use elsewhere: as [`gpt_files`], from what lies in `dir`, its numbers called `dtype`
-/// (`float16`) in `config.json`.
+/// The files of a directory for use elsewhere: those of [`gpt_files`] or [`bert_files`], from what lies in `dir`, its numbers
+/// called `dtype` (`float16`) in `config.json`; what changed the texts that the model was trained on stays beside it.
 ///
 /// # Errors
 /// As [`read_gpt`].
 pub fn exported(dir: &Path, dtype: &str) -> Result<Contents, Error> {
-    let (config, tensors) = read_gpt(dir)?;
-    let tokenizer = Tokenizer::from_file(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
-    let mut hf = config.to_hf(tokenizer.end_of_text());
-    // The key of `transformers` 5, and of those before it.
-    hf["dtype"] = json!(dtype);
-    hf["torch_dtype"] = json!(dtype);
     // Names as HuggingFace writes them today, and no buffers of older files.
-    let blank = Gpt::blank(&config, &Device::flex());
-    let (model, _) = model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
-    let mut contents = gpt_files(&model, &config, &tokenizer);
-    contents.insert("config.json".into(), json_file(&hf));
+    let mut contents = match family(dir)?.as_str() {
+        "bert" => {
+            let PretrainedBert { model, config, tokenizer } = open_bert(dir, &Device::flex())?;
+            bert_files(&model, &config, Some(&tokenizer))
+        }
+        _ => {
+            let Pretrained { model, config, tokenizer, .. } = open_gpt(dir, &Device::flex())?;
+            gpt_files(&model, &config, &tokenizer)
+        }
+    };
+    if let Some(File::Bytes(bytes)) = contents.get("config.json") {
+        let mut hf: Value = serde_json::from_slice(bytes).expect("written as JSON");
+        // The key of `transformers` 5, and of those before it.
+        hf["dtype"] = json!(dtype);
+        hf["torch_dtype"] = json!(dtype);
+        contents.insert("config.json".into(), json_file(&hf));
+    }
+    let cleaner = TextCleaner::beside(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    if let Some(cleaner) = cleaner {
+        contents.insert(data::clean::FILE.into(), File::Bytes(cleaner.to_json()));
+    }
     Ok(contents)
 }

@@ -6,7 +6,9 @@ mod commands;
 mod report;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, chat, config, cv, data, devices, eval, export, generate, predict, sweep, tokenizer, train};
+use commands::{
+    bench, chat, config, cv, data, devices, eval, export, generate, merge, predict, sweep, tokenizer, train,
+};
 use std::process::ExitCode;
 
 /// Trains transformers from one config file, on any GPU or the CPU, into directories that HuggingFace opens.
@@ -35,6 +37,8 @@ enum Command {
     Generate(generate::Arguments),
     /// Write a checkpoint for use elsewhere, without its training state.
     Export(export::Arguments),
+    /// Write the model that a LoRA adapter makes of the one that it adapts.
+    Merge(merge::Arguments),
     /// Train or look at tokenizers.
     #[command(subcommand)]
     Tokenizer(tokenizer::Command),
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Command::Chat(arguments) => chat::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Merge(arguments) => merge::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(command),
         Command::Data(command) => data::run(command),
         Command::Config(command) => config::run(&command),

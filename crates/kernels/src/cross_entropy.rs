@@ -28,6 +28,8 @@ pub struct CrossEntropy {
     pub label_smoothing: f32,
     /// Format of the products with the head; softmax and loss are f32.
     pub precision: Precision,
+    /// Whether the head is not trained: no gradient of it is computed, whatever asks for one.
+    pub head_is_frozen: bool,
 }
 
 /// The summed cross-entropy of `hidden` times the transposed `head` against `targets`, each row times its weight.
@@ -216,11 +218,14 @@ impl<B: Host, C: CheckpointStrategy> CrossEntropyOps for Autodiff<B, C> {
         let inputs = Inputs { hidden: &hidden, head: &head, targets: &targets, weights: &weights, options };
         match Backward::<B, 2>::prepare::<C>(CrossEntropyBackward, [of_hidden, of_head]).compute_bound().stateful() {
             OpsKind::Tracked(node) => {
-                let mut gradient = Gradient { hidden: buffer(hidden.len()), head: buffer(head.len()) };
+                // A head that is frozen is as large as any, and its gradient nobody's.
+                let of_head = (!options.head_is_frozen).then(|| buffer(head.len()));
+                let mut gradient = Gradient { hidden: buffer(hidden.len()), head: of_head };
                 let loss = losses(inputs, Some(&mut gradient), None);
                 // SAFETY: with a gradient to write, `losses` writes every number of it.
-                let (of_hidden, of_head) = unsafe { (written(gradient.hidden), written(gradient.head)) };
-                let state = (B::tensor(of_hidden, shapes.0), B::tensor(of_head, shapes.1));
+                let (of_hidden, of_head) =
+                    unsafe { (written(gradient.hidden), gradient.head.map(|head| written(head))) };
+                let state = (B::tensor(of_hidden, shapes.0), of_head.map(|head| B::tensor(head, shapes.1)));
                 node.finish(state, B::tensor(vec![loss], vec![1]))
             }
             OpsKind::UnTracked(node) => node.finish(B::tensor(vec![losses(inputs, None, None)], vec![1])),
@@ -232,15 +237,15 @@ impl<B: Host, C: CheckpointStrategy> CrossEntropyOps for Autodiff<B, C> {
 struct CrossEntropyBackward;
 
 impl<B: Host> Backward<B, 2> for CrossEntropyBackward {
-    /// The gradients of hidden states and head for a loss of gradient one.
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    /// The gradients of hidden states and, where it is trained, head for a loss of gradient one.
+    type State = (FloatTensor<B>, Option<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_loss = grads.consume::<B>(&ops.node);
         let factor = B::floats(&d_loss)[0];
         let (hidden, head) = ops.state;
-        for (node, gradient) in ops.parents.into_iter().zip([hidden, head]) {
-            if let Some(node) = node {
+        for (node, gradient) in ops.parents.into_iter().zip([Some(hidden), head]) {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, scaled::<B>(gradient, factor));
             }
         }
@@ -270,7 +275,8 @@ struct Inputs<'a> {
 /// Gradients that [`losses`] writes, in the shapes of what they are gradients of.
 struct Gradient {
     hidden: Vec<MaybeUninit<f32>>,
-    head: Vec<MaybeUninit<f32>>,
+    /// Only where it is wanted.
+    head: Option<Vec<MaybeUninit<f32>>>,
 }
 
 /// The chunks of rows for which logits exist at a time, of nearly the same size.
@@ -287,7 +293,7 @@ pub fn logits_at_once(rows: usize, vocab: usize) -> usize {
 
 /// The summed loss; its gradients and whether each row's best guess is its target, where they are asked for.
 fn losses(inputs: Inputs, mut gradient: Option<&mut Gradient>, best: Option<&mut [bool]>) -> f32 {
-    let Inputs { hidden, head, targets, weights, options: CrossEntropy { label_smoothing, precision } } = inputs;
+    let Inputs { hidden, head, targets, weights, options: CrossEntropy { label_smoothing, precision, .. } } = inputs;
     let rows = targets.len();
     let width = hidden.len() / rows;
     let vocab = head.len() / width;
@@ -326,10 +332,14 @@ fn losses(inputs: Inputs, mut gradient: Option<&mut Gradient>, best: Option<&mut
             let of_hidden = MatrixMut::uninit(of_hidden, count, width);
             // The first chunk writes the head's gradient, the others add to it.
             let start = if range.start == 0 { Start::Zero } else { Start::Itself };
-            let of_head = MatrixMut::uninit(&mut gradient.head, vocab, width);
+            let of_head = gradient.head.as_mut().map(|of_head| MatrixMut::uninit(of_head, vocab, width));
             rayon::join(
                 || parallel_product(of_hidden, Start::Zero, slopes, head, precision),
-                || parallel_product(of_head, start, slopes.t(), hidden, precision),
+                || {
+                    if let Some(of_head) = of_head {
+                        parallel_product(of_head, start, slopes.t(), hidden, precision);
+                    }
+                },
             );
         }
     }
@@ -367,7 +377,9 @@ mod tests {
     }
 
     fn options() -> impl Iterator<Item = CrossEntropy> {
-        let of = |precision| [0.0, 0.1].map(|label_smoothing| CrossEntropy { label_smoothing, precision });
+        let of = |precision| {
+            [0.0, 0.1].map(|label_smoothing| CrossEntropy { label_smoothing, precision, head_is_frozen: false })
+        };
         [Precision::F32, Precision::Bf16, Precision::F16].into_iter().flat_map(of)
     }
 

@@ -17,6 +17,8 @@
 // Burn 0.22 deprecates its ndarray backend in favour of flex; it stays the fallback of this project.
 #![allow(deprecated)]
 
+#[allow(unsafe_code)]
+pub mod activation;
 pub mod adamw;
 #[allow(unsafe_code)]
 pub mod attention;
@@ -39,6 +41,7 @@ pub mod layer_norm;
 pub mod linear;
 #[allow(unsafe_code)]
 mod memory;
+pub mod noise;
 #[cfg(test)]
 mod oracle;
 mod precision;
@@ -55,6 +58,7 @@ pub mod tied_head;
 #[allow(unsafe_code)]
 mod vector;
 
+pub use activation::activate;
 pub use adamw::{AdamwStep, adamw, sum_of_squares};
 pub use attention::{AttentionOptions, attention};
 pub use cached_attention::{LayerCache, NewPositions, cached_attention};
@@ -66,6 +70,7 @@ pub use int8::{Int8Linear, Int8Matrix, int8_cross_entropy_and_correct, int8_head
 pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;
+pub use noise::uniform_noise;
 pub use precision::Precision;
 pub use sublayer::{NormPlace, Residual, attention_sublayer, feed_forward_sublayer};
 pub use support::{Support, support};

@@ -1,4 +1,4 @@
-//! A linear layer with bias, alone or followed by GELU.
+//! A linear layer, alone or followed by GELU.
 
 use crate::Precision;
 use crate::host::{Host, covers, on_host_backends};
@@ -33,14 +33,16 @@ pub enum Activation {
 /// `activation(x w + b)` of a layer, its product computed in `precision`.
 ///
 /// # Shapes
-/// - `x`: `[.., d_in]`, the layer's weight `[d_in, d_out]` and bias `[d_out]`; returns `[.., d_out]`
+/// - `x`: `[.., d_in]`, the layer's weight `[d_in, d_out]` and bias, if it has one, `[d_out]`; returns `[.., d_out]`
 ///
 /// Source: Hendrycks and Gimpel 2016, section 2, for GELU and its approximation.
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>, activation: Activation, precision: Precision) -> Tensor<D> {
-    match &layer.bias {
-        Some(bias) if covers(&x) => apply(x, layer.weight.val(), bias.val(), activation, precision),
-        _ => composed(x, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()), activation, precision),
+    let (weight, bias) = (layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()));
+    if !covers(&x) {
+        return composed(x, weight, bias, activation, precision);
     }
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &x.device()));
+    apply(x, weight, bias, activation, precision)
 }
 
 /// The same in Burn's operations.
@@ -71,7 +73,7 @@ fn composed<const D: usize>(
 ///
 /// Written as `x * sigmoid(2 u)`, which is the same function: the exponential is several times cheaper than the
 /// hyperbolic tangent on a CPU, and a product cheaper than a power.
-fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let scale = 2.0 * (2.0 / PI).sqrt();
     let square = x.clone() * x.clone();
     let argument = (square * (scale * 0.044715) + scale) * x.clone();
@@ -79,7 +81,7 @@ fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// GELU with the error function, written out: the gradient of Burn's own is that of the approximation on some devices.
-fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn gelu_erf<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let cumulative = ((x.clone() * 0.5f64.sqrt()).erf() + 1.0) * 0.5;
     x * cumulative
 }

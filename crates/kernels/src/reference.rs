@@ -265,7 +265,7 @@ fn cross_entropy_equals_plain_loops_in_f64_with_weights_and_label_smoothing() {
                         head,
                         targets,
                         weights,
-                        CrossEntropy { label_smoothing, precision },
+                        CrossEntropy { label_smoothing, precision, head_is_frozen: false },
                     )
                 };
                 let what = format!("case {case}: {rows} {width} {vocab} smoothing {label_smoothing} {precision:?}");

@@ -330,6 +330,15 @@ vectorized! {
         }
     }
 
+    /// Numbers on (-1, 1) from the hashes of their places.
+    fn uniform(x: &mut [f32], keys: [u32; 2]) {
+        for (i, value) in x.iter_mut().enumerate() {
+            // The upper 24 bits, which a float holds exactly, each at the middle of its step.
+            let unit = (hash(i as u32, keys) >> 8) as f32 + 0.5;
+            *value = unit * (2.0 / 16_777_216.0) - 1.0;
+        }
+    }
+
     /// `a *= factor`.
     fn scale(a: &mut [f32], factor: f32) {
         for a in a.iter_mut() {

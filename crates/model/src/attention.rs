@@ -1,13 +1,14 @@
 //! Self-attention confined to segments.
 
 use crate::int8::Int8Pair;
+use crate::lora::{self, Lora, adapted};
 use crate::pass::Pass;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    Activation, AttentionOptions, LayerCache, NewPositions, Precision, Residual, attention, attention_sublayer,
-    cached_attention, linear_or_int8,
+    Activation, AttentionOptions, LayerCache, NewPositions, Residual, attention, attention_sublayer, cached_attention,
+    linear_or_int8,
 };
 
 /// What a [`CausalSelfAttention`] is built from.
@@ -28,6 +29,8 @@ impl CausalSelfAttentionConfig {
             c_proj: LinearConfig::new(self.d_model, self.d_model).init(device),
             n_head: self.n_head,
             attn_dropout: self.attn_dropout,
+            c_attn_lora: None,
+            c_proj_lora: None,
             int8: Int8Pair::default(),
         }
     }
@@ -42,6 +45,8 @@ pub struct CausalSelfAttention {
     c_proj: Linear,
     n_head: usize,
     attn_dropout: f64,
+    c_attn_lora: Option<Lora>,
+    c_proj_lora: Option<Lora>,
     #[module(skip)]
     int8: Int8Pair,
 }
@@ -50,6 +55,12 @@ impl CausalSelfAttention {
     /// Rounds the weights to eight bits; from then on the passes use those.
     pub(crate) fn quantize(&mut self) {
         self.int8 = Int8Pair::new(&self.c_attn, &self.c_proj);
+    }
+
+    /// Takes what `adapter` gives for the name of each linear layer and the layer.
+    pub(crate) fn adapt(&mut self, adapter: impl Fn(&str, &Linear) -> Option<Lora>) {
+        self.c_attn_lora = adapter("c_attn", &self.c_attn);
+        self.c_proj_lora = adapter("c_proj", &self.c_proj);
     }
 
     /// Bytes of memory that its products read.
@@ -70,15 +81,30 @@ impl CausalSelfAttention {
             dropout: pass.dropout(self.attn_dropout, site),
             precision: pass.precision,
         };
-        if self.int8.is_none() {
+        if self.int8.is_none() && self.c_attn_lora.is_none() && self.c_proj_lora.is_none() {
             return attention_sublayer(x, &self.c_attn, &self.c_proj, options, residual);
         }
         residual.around(x, |x| {
-            // [batch, seq, 3 * d_model]
-            let qkv = linear_or_int8(&self.c_attn, self.int8.first(), x, Activation::Identity, pass.precision);
+            let qkv = self.qkv(x, pass, site); // [batch, seq, 3 * d_model]
             let y = attention(qkv, options); // [batch, seq, d_model]
-            linear_or_int8(&self.c_proj, self.int8.second(), y, Activation::Identity, pass.precision)
+            self.project(y, pass, site)
         })
+    }
+
+    fn qkv(&self, x: Tensor<3>, pass: &Pass, site: u32) -> Tensor<3> {
+        let (layer, activation) = (&self.c_attn, Activation::Identity);
+        match self.int8.first() {
+            None => adapted(layer, self.c_attn_lora.as_ref(), x, activation, pass, lora::site(site, 0)),
+            int8 => linear_or_int8(layer, int8, x, activation, pass.precision),
+        }
+    }
+
+    fn project(&self, y: Tensor<3>, pass: &Pass, site: u32) -> Tensor<3> {
+        let (layer, activation) = (&self.c_proj, Activation::Identity);
+        match self.int8.second() {
+            None => adapted(layer, self.c_proj_lora.as_ref(), y, activation, pass, lora::site(site, 1)),
+            int8 => linear_or_int8(layer, int8, y, activation, pass.precision),
+        }
     }
 
     /// The same, without dropout, for positions that continue what `cache` has seen.
@@ -86,9 +112,9 @@ impl CausalSelfAttention {
     /// # Shapes
     /// - `x`: `[rows, new, d_model]`, returns the same
     pub fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
-        // [rows, new, 3 * d_model]
-        let qkv = linear_or_int8(&self.c_attn, self.int8.first(), x, Activation::Identity, Precision::F32);
+        let pass = Pass::default();
+        let qkv = self.qkv(x, &pass, 0); // [rows, new, 3 * d_model]
         let y = cached_attention(qkv, self.n_head, positions, cache); // [rows, new, d_model]
-        linear_or_int8(&self.c_proj, self.int8.second(), y, Activation::Identity, Precision::F32)
+        self.project(y, &pass, 0)
     }
 }

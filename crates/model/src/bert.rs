@@ -9,14 +9,16 @@ mod stored;
 pub use config::{BertConfig, BertHead, Problem};
 
 use crate::checkpointed::Stack;
+use crate::gpt::ConfigError;
+use crate::lora::{self, Lora, LoraConfig, adapted};
 use crate::pass::Pass;
 use crate::weights::{self, Initial};
 use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
-    Activation, AttentionOptions, CrossEntropy, NormPlace, Precision, Residual, attention_sublayer, cross_entropy_sum,
-    dropout, embedding, feed_forward_sublayer, layer_norm, linear, residual_add, tied_head,
+    Activation, AttentionOptions, CrossEntropy, NormPlace, Precision, Residual, attention, attention_sublayer,
+    cross_entropy_sum, dropout, embedding, feed_forward_sublayer, layer_norm, linear, residual_add, tied_head,
 };
 
 /// The sum of word, position and token-type embeddings, normalized.
@@ -37,6 +39,35 @@ struct Layer {
     up: Linear,
     down: Linear,
     norm: LayerNorm,
+    query_lora: Option<Lora>,
+    key_lora: Option<Lora>,
+    value_lora: Option<Lora>,
+    attention_output_lora: Option<Lora>,
+    up_lora: Option<Lora>,
+    down_lora: Option<Lora>,
+}
+
+impl Layer {
+    fn is_adapted(&self) -> bool {
+        let attention = [&self.query_lora, &self.key_lora, &self.value_lora, &self.attention_output_lora];
+        attention.into_iter().chain([&self.up_lora, &self.down_lora]).any(Option::is_some)
+    }
+
+    /// What the adapters of query, key and value add, side by side; none where there is none of them.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, seq, d_model]`, returns `[batch, seq, 3 * d_model]`
+    fn added_to_qkv(&self, x: &Tensor<3>, pass: &Pass, site: u32) -> Option<Tensor<3>> {
+        let adapters = [&self.query_lora, &self.key_lora, &self.value_lora];
+        if adapters.iter().all(|lora| lora.is_none()) {
+            return None;
+        }
+        let of = |(number, lora): (usize, &Option<Lora>)| match lora {
+            Some(lora) => lora.forward(x.clone(), pass, lora::site(site, number as u32)),
+            None => x.zeros_like(),
+        };
+        Some(Tensor::cat(adapters.into_iter().enumerate().map(of).collect(), 2))
+    }
 }
 
 /// What turns a hidden state into the logits of its token, with the word embeddings.
@@ -125,6 +156,12 @@ impl Bert {
                     up: dense(d, config.d_ff),
                     down: dense(config.d_ff, d),
                     norm: norm(),
+                    query_lora: None,
+                    key_lora: None,
+                    value_lora: None,
+                    attention_output_lora: None,
+                    up_lora: None,
+                    down_lora: None,
                 })
                 .collect(),
             pooler: head.pools().then(|| dense(d, d)),
@@ -141,6 +178,26 @@ impl Bert {
             classifier_dropout: config.classifier_dropout,
             layer_norm_eps: eps,
         }
+    }
+
+    /// The same with fresh adapters beside the layers that `config` names.
+    ///
+    /// # Errors
+    /// As [`LoraConfig::layers`].
+    pub fn with_adapters(mut self, config: &LoraConfig, seed: u64) -> Result<Self, ConfigError> {
+        let names = config.layers::<Self>()?;
+        let device = self.device();
+        for layer in &mut self.layers {
+            let beside = |name: &str, of: &Linear| names.contains(&name).then(|| config.beside(of, &device));
+            // Query, key and value are each as wide as the layer behind them.
+            layer.query_lora = beside("attention.self.query", &layer.attention_output);
+            layer.key_lora = beside("attention.self.key", &layer.attention_output);
+            layer.value_lora = beside("attention.self.value", &layer.attention_output);
+            layer.attention_output_lora = beside("attention.output.dense", &layer.attention_output);
+            layer.up_lora = beside("intermediate.dense", &layer.up);
+            layer.down_lora = beside("output.dense", &layer.down);
+        }
+        Ok(lora::initialize(self, seed))
     }
 
     /// The hidden state of every position, `[batch, seq, d_model]`.
@@ -173,8 +230,8 @@ impl Bert {
         let Input { tokens, positions, token_types } = input;
         let token_types = token_types.unwrap_or_else(|| tokens.zeros_like());
         let e = &self.embeddings;
-        let x =
-            residual_add(embedding(e.words.weight.val(), tokens), embedding(e.positions.weight.val(), positions), None);
+        let words = pass.noisy(embedding(e.words.weight.val(), tokens));
+        let x = residual_add(words, embedding(e.positions.weight.val(), positions), None);
         let x = residual_add(x, embedding(e.token_types.weight.val(), token_types), None);
         dropout(layer_norm(&e.norm, self.layer_norm_eps, x), pass.dropout(self.hidden_dropout, 0))
     }
@@ -196,9 +253,25 @@ impl Bert {
             dropout: pass.dropout(self.attn_dropout, site(1)),
             precision: pass.precision,
         };
-        let x = attention_sublayer(x, &layer.qkv, &layer.attention_output, options, around(&layer.attention_norm, 2));
-        let residual = around(&layer.norm, 3);
-        feed_forward_sublayer(x, &layer.up, &layer.down, Activation::GeluErf, pass.precision, residual)
+        let (first, second) = (around(&layer.attention_norm, 2), around(&layer.norm, 3));
+        if !layer.is_adapted() {
+            let x = attention_sublayer(x, &layer.qkv, &layer.attention_output, options, first);
+            return feed_forward_sublayer(x, &layer.up, &layer.down, Activation::GeluErf, pass.precision, second);
+        }
+        let x = first.around(x, |x| {
+            let qkv = linear(&layer.qkv, x.clone(), Activation::Identity, pass.precision); // [batch, seq, 3 * d_model]
+            let qkv = match layer.added_to_qkv(&x, pass, site(1)) {
+                Some(added) => qkv + added,
+                None => qkv,
+            };
+            let (of, place) = (layer.attention_output_lora.as_ref(), lora::site(site(1), 3));
+            adapted(&layer.attention_output, of, attention(qkv, options), Activation::Identity, pass, place)
+        });
+        second.around(x, |x| {
+            let place = |number| lora::site(site(3), number);
+            let hidden = adapted(&layer.up, layer.up_lora.as_ref(), x, Activation::GeluErf, pass, place(0));
+            adapted(&layer.down, layer.down_lora.as_ref(), hidden, Activation::Identity, pass, place(1))
+        })
     }
 
     /// The site of the dropout before a classifier.
@@ -311,7 +384,11 @@ impl Bert {
         let ones = Tensor::ones([chosen.len(), 1], &device);
         let bias = self.predictions().bias.val().unsqueeze_dim::<2>(1);
         let table = Tensor::cat(vec![self.embeddings.words.weight.val(), bias], 1);
-        let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision };
+        let options = CrossEntropy {
+            label_smoothing: pass.label_smoothing,
+            precision: pass.precision,
+            ..CrossEntropy::default()
+        };
         cross_entropy_sum(Tensor::cat(vec![states, ones], 1), table, targets, weights, options)
     }
 

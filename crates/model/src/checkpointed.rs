@@ -41,7 +41,11 @@ pub fn block_by_block<M: Stack>(
 ) -> (Vec<Tensor<1>>, Vec<Flat>) {
     let blocks = model.depth();
     let plain = model.valid();
-    let inner = Pass { segments: pass.segments.clone().map(Tensor::inner), ..pass.clone() };
+    let inner = Pass {
+        segments: pass.segments.clone().map(Tensor::inner),
+        embedding_noise: pass.embedding_noise.clone().map(Tensor::inner),
+        ..pass.clone()
+    };
     let mut x = plain.enter(M::inner(&input), &inner);
     let mut inputs = Vec::with_capacity(blocks);
     for index in 0..blocks {

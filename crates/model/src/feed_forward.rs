@@ -1,10 +1,12 @@
 //! The feed-forward half of a block.
 
 use crate::int8::Int8Pair;
+use crate::lora::{self, Lora, adapted};
+use crate::pass::Pass;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kernels::{Activation, Precision, Residual, feed_forward_sublayer, linear_or_int8};
+use kernels::{Activation, Residual, feed_forward_sublayer, linear_or_int8};
 
 /// What a [`FeedForward`] is built from.
 pub struct FeedForwardConfig {
@@ -20,6 +22,8 @@ impl FeedForwardConfig {
         FeedForward {
             c_fc: LinearConfig::new(self.d_model, self.d_ff).init(device),
             c_proj: LinearConfig::new(self.d_ff, self.d_model).init(device),
+            c_fc_lora: None,
+            c_proj_lora: None,
             int8: Int8Pair::default(),
         }
     }
@@ -32,6 +36,8 @@ impl FeedForwardConfig {
 pub struct FeedForward {
     c_fc: Linear,
     c_proj: Linear,
+    c_fc_lora: Option<Lora>,
+    c_proj_lora: Option<Lora>,
     #[module(skip)]
     int8: Int8Pair,
 }
@@ -42,16 +48,31 @@ impl FeedForward {
         self.int8 = Int8Pair::new(&self.c_fc, &self.c_proj);
     }
 
+    /// Takes what `adapter` gives for the name of each linear layer and the layer.
+    pub(crate) fn adapt(&mut self, adapter: impl Fn(&str, &Linear) -> Option<Lora>) {
+        self.c_fc_lora = adapter("c_fc", &self.c_fc);
+        self.c_proj_lora = adapter("c_proj", &self.c_proj);
+    }
+
     /// Bytes of memory that its products read.
     pub(crate) fn weight_bytes(&self) -> usize {
         self.int8.bytes(&self.c_fc, &self.c_proj)
     }
 
-    /// What half a block makes of the residual stream.
+    /// What half a block makes of the residual stream; `site` is that of the dropout of what it adds.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, d_model]`, returns the same
-    pub fn forward(&self, x: Tensor<3>, precision: Precision, residual: Residual) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, pass: &Pass, site: u32, residual: Residual) -> Tensor<3> {
+        let precision = pass.precision;
+        if self.c_fc_lora.is_some() || self.c_proj_lora.is_some() {
+            return residual.around(x, |x| {
+                let [up, down] = [0, 1].map(|number| lora::site(site, number));
+                // [batch, seq, d_ff]
+                let hidden = adapted(&self.c_fc, self.c_fc_lora.as_ref(), x, Activation::GeluTanh, pass, up);
+                adapted(&self.c_proj, self.c_proj_lora.as_ref(), hidden, Activation::Identity, pass, down)
+            });
+        }
         if self.int8.is_none() {
             return feed_forward_sublayer(x, &self.c_fc, &self.c_proj, Activation::GeluTanh, precision, residual);
         }

@@ -9,15 +9,15 @@ use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::int8::Int8Head;
 use crate::kv_cache::KvCache;
+use crate::lora::{self, LoraConfig};
 use crate::pass::Pass;
-use crate::weights::{self, Family, Found, Initial, Place, Tensors};
+use crate::weights::{self, Family, Flat, Found, Initial, Place, Tensors, transpose};
 use burn::module::Module;
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
-    CrossEntropy, Dropout, LayerCache, NewPositions, NormPlace, Precision, Residual, cross_entropy_and_correct,
-    cross_entropy_sum, dropout, embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add,
-    tied_head,
+    CrossEntropy, Dropout, LayerCache, NewPositions, NormPlace, Residual, cross_entropy_and_correct, cross_entropy_sum,
+    dropout, embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add, tied_head,
 };
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -292,14 +292,14 @@ impl Block {
         let site = |i: u32| 3 * index as u32 + i;
         let around = |norm, i| self.residual(norm, pass.dropout(self.resid_dropout, site(i)));
         let x = self.attn.forward(x, pass, site(1), around(&self.ln_1, 2));
-        self.mlp.forward(x, pass.precision, around(&self.ln_2, 3))
+        self.mlp.forward(x, pass, site(3), around(&self.ln_2, 3))
     }
 
     /// The same without dropout, for positions that continue what `cache` has seen.
     fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
         let attend = |x| self.attn.forward_cached(x, positions, cache);
         let x = self.residual(&self.ln_1, None).around(x, attend);
-        self.mlp.forward(x, Precision::F32, self.residual(&self.ln_2, None))
+        self.mlp.forward(x, &Pass::default(), 0, self.residual(&self.ln_2, None))
     }
 
     /// What stands around each half.
@@ -324,10 +324,23 @@ pub struct Gpt {
 /// What the language-model classes of `transformers` put before the names of a base model.
 const PREFIX: &str = "transformer.";
 
-/// The linear layers of GPT-2 are `Conv1D`, stored `[in, out]` as Burn's are: nothing is transposed.
+/// The linear layers of GPT-2 are `Conv1D`, stored `[in, out]` as Burn's are: nothing is transposed. Adapters are PyTorch's
+/// linear layers, stored `[out, in]`.
 impl Family for Gpt {
+    const ADAPTABLE: &'static [&'static str] = &["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
+
     fn name(path: &str) -> String {
-        format!("{PREFIX}{path}")
+        format!("{PREFIX}{}", lora::named(path))
+    }
+
+    fn stored(parameter: Flat) -> Vec<Flat> {
+        let Flat { name, shape, values } = parameter;
+        if !lora::is_adapter(&name) {
+            return vec![Flat { name, shape, values }];
+        }
+        let [rows, columns] = [shape[0], shape[1]];
+        let values = values.reshape([rows, columns]).transpose().reshape([rows * columns]);
+        vec![Flat { name, shape: vec![columns, rows], values }]
     }
 
     /// Names may lack the prefix, as base models' do; older files carry the causal mask as a buffer.
@@ -340,7 +353,11 @@ impl Family for Gpt {
         tensors
             .iter()
             .filter(|(name, _)| !is_mask(name))
-            .map(|(name, tensor)| (full(name), Found { names: vec![name], tensor: Cow::Borrowed(tensor) }))
+            .map(|(name, tensor)| {
+                let transposed = lora::is_adapter(name) && tensor.shape.len() == 2;
+                let in_layout = if transposed { Cow::Owned(transpose(tensor)) } else { Cow::Borrowed(tensor) };
+                (full(name), Found { names: vec![name], tensor: in_layout })
+            })
             .collect()
     }
 
@@ -382,6 +399,21 @@ impl Gpt {
             embd_dropout: config.embd_dropout,
             int8_head: Int8Head::default(),
         }
+    }
+
+    /// The same with fresh adapters beside the layers that `config` names.
+    ///
+    /// # Errors
+    /// As [`LoraConfig::layers`].
+    pub fn with_adapters(mut self, config: &LoraConfig, seed: u64) -> Result<Self, ConfigError> {
+        let names = config.layers::<Self>()?;
+        let device = self.device();
+        for block in &mut self.h {
+            let beside = |name: &str, layer: &Linear| names.contains(&name).then(|| config.beside(layer, &device));
+            block.attn.adapt(|layer, of| beside(&format!("attn.{layer}"), of));
+            block.mlp.adapt(|layer, of| beside(&format!("mlp.{layer}"), of));
+        }
+        Ok(lora::initialize(self, seed))
     }
 
     /// The same with the weights of its linear layers and its head rounded to eight bits, for generating and evaluating;
@@ -428,8 +460,10 @@ impl Gpt {
     pub fn loss_sum(&self, x: Tensor<3>, pass: &Pass, targets: Tensor<2, Int>, weights: Tensor<2>) -> Tensor<1> {
         let hidden = layer_norm(&self.ln_f, self.layer_norm_eps, x);
         let (hidden, targets, weights) = self.rows(hidden, targets, weights);
-        let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision };
-        cross_entropy_sum(hidden, self.wte.weight.val(), targets, weights, options)
+        let table = self.wte.weight.val();
+        let head_is_frozen = !table.is_require_grad();
+        let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision, head_is_frozen };
+        cross_entropy_sum(hidden, table, targets, weights, options)
     }
 
     /// The summed cross-entropy as [`Gpt::loss_sum`], and the summed weight of the targets that are the model's best
@@ -467,7 +501,8 @@ impl Gpt {
     /// The residual stream that enters the first block, `[batch, seq, d_model]`.
     fn embed(&self, tokens: Tensor<2, Int>, positions: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let of_positions = embedding(self.wpe.weight.val(), positions);
-        let x = residual_add(embedding(self.wte.weight.val(), tokens), of_positions, None);
+        let of_tokens = pass.noisy(embedding(self.wte.weight.val(), tokens));
+        let x = residual_add(of_tokens, of_positions, None);
         dropout(x, pass.dropout(self.embd_dropout, 0))
     }
 

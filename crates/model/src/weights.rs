@@ -4,9 +4,10 @@
 //! `beta` are renamed for all of them. Where a family stores a parameter in another layout than it computes with, the
 //! family converts between the two: everything but the files, the optimizer's state too, knows the model's alone.
 
+use crate::lora::is_adapter;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::borrow::Cow;
@@ -49,10 +50,15 @@ pub enum Initial {
     Ones,
     /// A normal distribution around zero with this standard deviation.
     Normal(f64),
+    /// The uniform distribution between this number and its negative.
+    Uniform(f64),
 }
 
 /// A family of models: how its parameters are named and stored.
 pub trait Family: Module {
+    /// The linear layers of a block that an adapter can stand beside, by HuggingFace's names inside the block.
+    const ADAPTABLE: &'static [&'static str];
+
     /// The name of the parameter at this path of fields.
     fn name(path: &str) -> String;
 
@@ -101,23 +107,40 @@ impl Place {
     }
 }
 
-/// What of a model is not trained: the lowest layers, and what lies below them.
+/// The module of GPT-2's token embedding, which is its head too.
+pub const TOKEN_EMBEDDING: &str = "wte";
+
+/// Whether a parameter of this name lies in the module whose name ends so.
+pub fn is_in(name: &str, module: &str) -> bool {
+    format!(".{name}").contains(&format!(".{module}."))
+}
+
+/// What of a model is not trained: the lowest layers and what lies below them, or all but adapters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freeze {
     /// Whether the embeddings are frozen even where no layer is.
     pub only_embeddings: bool,
     /// So many layers, from the lowest.
     pub layers: usize,
+    /// Where all but adapters is frozen, the modules that are trained whole beside them: what the model that they adapt
+    /// lacks. By the ends of HuggingFace's names.
+    pub but_adapters: Option<&'static [&'static str]>,
 }
 
 impl Freeze {
     /// Whether the embeddings are frozen.
     pub fn embeddings(self) -> bool {
-        self.only_embeddings || self.layers > 0
+        match self.but_adapters {
+            Some(whole) => !whole.contains(&TOKEN_EMBEDDING),
+            None => self.only_embeddings || self.layers > 0,
+        }
     }
 
-    /// Whether a parameter at this place is frozen.
-    pub fn holds(self, place: Place) -> bool {
+    /// Whether the parameter of this name, at this place, is frozen.
+    pub fn holds(self, name: &str, place: Place) -> bool {
+        if let Some(whole) = self.but_adapters {
+            return !is_adapter(name) && !whole.iter().any(|module| is_in(name, module));
+        }
         match place {
             Place::Embeddings => self.embeddings(),
             Place::Layer(index) => index < self.layers,
@@ -140,7 +163,8 @@ pub fn freeze<M: Family>(model: M, frozen: Freeze) -> M {
 
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let Self(path, name, place, frozen) = self;
-            if frozen.holds(place(&name(path))) { param.set_require_grad(false) } else { param }
+            let name = name(path);
+            if frozen.holds(&name, place(&name)) { param.set_require_grad(false) } else { param }
         }
     }
     model.map(&mut Fixed(Path::default(), Path::name::<M>, M::place, frozen))
@@ -333,42 +357,51 @@ fn from_host(values: Vec<f32>, device: &Device) -> Tensor<1> {
 ///
 /// The values are drawn on the host, each parameter from a stream of its own, so that every device starts alike.
 pub fn initialize<M: Family>(model: M, seed: u64, initial: impl Fn(&str) -> Initial) -> M {
+    initialize_some(model, seed, |name, _| Some(initial(name)))
+}
+
+/// Fills the parameters for whose name and shape `initial` says how, as [`initialize`] does.
+pub(crate) fn initialize_some<M: Family>(
+    model: M,
+    seed: u64,
+    initial: impl Fn(&str, &[usize]) -> Option<Initial>,
+) -> M {
     let mut stream = 0;
     map(model, |name, shape, _, device| {
         let len = shape.iter().product();
         stream += 1;
-        let values = match initial(name) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        let values = match initial(name, shape)? {
             Initial::Zeros => vec![0.0; len],
             Initial::Ones => vec![1.0; len],
-            Initial::Normal(deviation) => {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                rng.set_stream(stream);
-                (0..len)
-                    .map(|_| {
-                        let unit: f64 = StandardNormal.sample(&mut rng);
-                        (deviation * unit) as f32
-                    })
-                    .collect()
-            }
+            Initial::Uniform(bound) => (0..len).map(|_| (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect(),
+            Initial::Normal(deviation) => (0..len)
+                .map(|_| {
+                    let unit: f64 = StandardNormal.sample(&mut rng);
+                    (deviation * unit) as f32
+                })
+                .collect(),
         };
         Some(from_host(values, device))
     })
 }
 
-/// Loads every parameter from `tensors`.
+/// Loads every parameter from `tensors`; an adapter that they lack keeps its fresh values.
 ///
 /// # Errors
 /// Every missing tensor (with the shape it should have) and every wrongly shaped one (with both shapes).
 pub fn load<M: Family>(model: M, tensors: &Tensors) -> Result<(M, LoadReport), LoadError> {
-    load_where(model, tensors, |_| false)
+    load_where(model, tensors, is_adapter)
 }
 
-/// Loads what `tensors` has of the model; a head that it lacks, or has in another shape, keeps its fresh values.
+/// Loads what `tensors` has of the model; a head that it lacks, or has in another shape, and an adapter that it lacks keep
+/// their fresh values.
 ///
 /// # Errors
 /// As [`load`], of the model's body.
 pub fn load_body<M: Family>(model: M, tensors: &Tensors) -> Result<(M, LoadReport), LoadError> {
-    load_where(model, tensors, M::is_head)
+    load_where(model, tensors, |name| is_adapter(name) || M::is_head(name))
 }
 
 fn load_where<M: Family>(
@@ -436,6 +469,13 @@ pub fn grow_rows(table: &HostTensor, rows: usize, seed: u64) -> HostTensor {
         }));
     }
     HostTensor { shape: vec![rows, width], values }
+}
+
+/// A matrix with rows and columns exchanged.
+pub(crate) fn transpose(matrix: &HostTensor) -> HostTensor {
+    let [rows, columns] = [matrix.shape[0], matrix.shape[1]];
+    let values = (0..columns).flat_map(|c| (0..rows).map(move |r| matrix.values[r * columns + c])).collect();
+    HostTensor { shape: vec![columns, rows], values }
 }
 
 /// Every tensor that a file of the model holds, by HuggingFace's names and in its layout.

@@ -21,6 +21,8 @@ pub struct StepOptions {
     pub loss_scale: f64,
     /// Whether each block is computed again in the backward pass, so that of its inside nothing is kept.
     pub gradient_checkpointing: bool,
+    /// NEFTune's `alpha`: how much noise the token embeddings get, if there is randomness.
+    pub neftune_alpha: Option<f64>,
     /// What is not trained, as [`model::weights::freeze`] has told the model.
     pub frozen: Freeze,
 }
@@ -33,6 +35,7 @@ impl Default for StepOptions {
             label_smoothing: 0.0,
             loss_scale: 1.0,
             gradient_checkpointing: false,
+            neftune_alpha: None,
             frozen: Freeze::default(),
         }
     }
@@ -76,7 +79,9 @@ pub fn step_gradient<M: Trainable>(
         for (weights, share) in batch.weights.iter_mut().zip(&shares) {
             weights.iter_mut().for_each(|weight| *weight *= share);
         }
+        let noise = |alpha| Pass::neftune(batch.shape, &batch.segments, alpha, device);
         let pass = Pass {
+            embedding_noise: options.neftune_alpha.map(noise),
             segments: Pass::segments(batch.shape, &batch.segments, device),
             precision: options.precision,
             randomness: options.randomness.map(|(seed, step)| Randomness { seed, step, first_row }),

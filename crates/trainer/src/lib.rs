@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 #![recursion_limit = "256"]
 
+mod adaptation;
 pub mod bench;
 pub mod config;
 mod error;

@@ -1,7 +1,8 @@
 //! How much memory a run takes, known before it starts.
 
 use crate::config::{OptimizerConfig, RunConfig};
-use crate::network::NetworkConfig;
+use crate::network::{Counts, NetworkConfig};
+use model::weights::Freeze;
 
 /// Bytes of a run's parts, and how many there are at once at most. All numbers are f32, whatever the precision of the
 /// matrix products.
@@ -12,6 +13,8 @@ use crate::network::NetworkConfig;
 pub struct MemoryEstimate {
     /// The weights.
     pub weights: u64,
+    /// Those of them that are trained.
+    pub trained: u64,
     /// The optimizer's state.
     pub optimizer: u64,
     /// The gradients: of a tied embedding there are two for a moment, and with gradient accumulation a sum beside those
@@ -36,9 +39,17 @@ const DRAWING: u64 = 42_000_000;
 const BYTES: u64 = size_of::<f32>() as u64;
 
 impl MemoryEstimate {
-    /// The estimate for `model` trained as `config` says, in a process that holds `process` bytes.
-    pub fn new(config: &RunConfig, model: &NetworkConfig, process: u64) -> Self {
-        let process = process + CODE;
+    /// The estimate for `model`, of so many parameters and but for what is `frozen`, trained as `config` says, in a process
+    /// that holds `process` bytes, of which `initial` are weights that were read and are given to the model.
+    pub fn new(
+        config: &RunConfig,
+        model: &NetworkConfig,
+        counts: Counts,
+        frozen: Freeze,
+        process: u64,
+        initial: u64,
+    ) -> Self {
+        let process = process.saturating_sub(initial) + CODE;
         let settings = &config.train;
         let tokens = (settings.micro_batch_size * model.max_seq_len()) as u64;
         let sizes = match model {
@@ -48,16 +59,20 @@ impl MemoryEstimate {
         let [width, hidden, blocks, heads] = sizes.map(|size| size as u64);
         // A classifier has no logits of tokens.
         let vocab = if model.labels().is_empty() { model.vocab_size() as u64 } else { 1 };
-        let parameters: u64 = model.parameters().iter().map(|(_, count)| *count as u64).sum();
-        let weights = BYTES * parameters;
+        let [weights, trained] = [counts.total, counts.trained].map(|count| BYTES * count as u64);
         let optimizer = match config.optimizer {
-            OptimizerConfig::Adamw(_) => 2 * weights,
-            OptimizerConfig::Sgd(_) => weights,
+            OptimizerConfig::Adamw(_) => 2 * trained,
+            OptimizerConfig::Sgd(_) => trained,
         };
 
         // Of a block: the input of each half, both normalized, queries, keys and values, the attention's output; and
         // the feed-forward layer's hidden state before and after its activation.
         let of_block = BYTES * tokens * (2 + 2 + 3 + 1) * width + BYTES * tokens * 2 * hidden;
+        // What an adapter reads is kept beside that once more, with some of it dropped.
+        let of_block = match &config.lora {
+            Some(lora) if lora.dropout > 0.0 => of_block + BYTES * tokens * (3 * width + hidden),
+            _ => of_block,
+        };
         let statistics = BYTES * tokens * (heads + 4) * blocks;
         let stream = BYTES * tokens * width;
         // The head's input, whose gradient is computed beside the loss.
@@ -66,23 +81,25 @@ impl MemoryEstimate {
                 false => blocks * of_block + statistics,
                 true => blocks * stream + of_block,
             };
-        let table = BYTES * vocab * width;
+        let table = if frozen.embeddings() { 0 } else { BYTES * vocab * width };
         let logits = BYTES * kernels::cross_entropy::logits_at_once(tokens as usize, vocab as usize) as u64;
         let of_backward = BYTES * tokens * (2 * hidden + 3 * width);
 
-        let summed = if settings.gradient_accumulation_steps > 1 { weights } else { 0 };
+        let summed = if settings.gradient_accumulation_steps > 1 { trained } else { 0 };
         let always = process + weights + optimizer + summed;
         // The head's gradient is there from the loss on, that of the embedding comes last and is added to it.
         let after_forward = activations + table + logits.max(of_backward);
-        let after_backward = weights + table;
+        let after_backward = trained + table;
         Self {
             weights,
+            trained,
             optimizer,
-            gradients: weights + table + summed,
+            gradients: trained + table + summed,
             activations,
             buffers: logits.max(of_backward),
             process,
-            peak: always + after_forward.max(after_backward).max(DRAWING),
+            // Before the first step the weights that were read stand beside the model's.
+            peak: (always + after_forward.max(after_backward).max(DRAWING)).max(process + initial + weights),
         }
     }
 }

@@ -10,9 +10,10 @@ use checkpoint::Contents;
 use data::{Batch, Target, Tokenizer};
 use model::bert::{Bert, BertConfig, Input};
 use model::checkpointed::Stack;
+use model::lora::is_adapter;
 use model::loss::{binary_cross_entropy_sum, cross_entropy_sum, probabilities, squared_error_sum};
 use model::weights::{self, Family, Flat, Freeze};
-use model::{Gpt, GptConfig, LoadReport, Pass, Tensors};
+use model::{Gpt, GptConfig, LoadReport, LoraConfig, Pass, Tensors};
 
 /// A model that can be trained on a batch.
 pub trait Trainable: Stack {
@@ -298,6 +299,17 @@ impl NetworkConfig {
     }
 }
 
+/// Numbers of parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// All, adapters among them.
+    pub total: usize,
+    /// Those of low-rank adapters.
+    pub adapters: usize,
+    /// Those that are trained.
+    pub trained: usize,
+}
+
 impl Network {
     /// A model with fresh weights.
     pub fn new(config: &NetworkConfig, seed: u64, device: &Device) -> Self {
@@ -307,27 +319,62 @@ impl Network {
         }
     }
 
-    /// A model with the weights of a file; of a BERT that another head stood on, the body alone.
+    /// A model with the weights of a file; of a BERT that another head stood on, the body alone. With `lora`, adapters stand
+    /// beside its layers, fresh where the file has none.
     ///
     /// # Errors
-    /// Tensors that are missing or have other shapes.
+    /// Tensors that are missing or have other shapes; layers to be adapted that there are none of.
     pub fn load(
         config: &NetworkConfig,
+        lora: Option<&LoraConfig>,
         tensors: &Tensors,
         seed: u64,
         device: &Device,
     ) -> Result<(Self, LoadReport), Error> {
         let refused = |error: weights::LoadError| Error::Config(format!("`model.init_from`: {error}"));
-        Ok(match config {
-            NetworkConfig::Gpt(config) => {
-                let (model, report) = weights::load(Gpt::blank(config, device), tensors).map_err(refused)?;
+        let model = match config {
+            NetworkConfig::Gpt(config) => Self::Gpt(Gpt::blank(config, device)),
+            NetworkConfig::Bert(config) => Self::Bert(Bert::new(config, seed, device)),
+        };
+        Ok(match model.with_adapters(lora, seed)? {
+            Self::Gpt(model) => {
+                let (model, report) = weights::load(model, tensors).map_err(refused)?;
                 (Self::Gpt(model), report)
             }
-            NetworkConfig::Bert(config) => {
-                let fresh = Bert::new(config, seed, device);
-                let (model, report) = weights::load_body(fresh, tensors).map_err(refused)?;
+            Self::Bert(model) => {
+                let (model, report) = weights::load_body(model, tensors).map_err(refused)?;
                 (Self::Bert(model), report)
             }
+        })
+    }
+
+    fn with_adapters(self, lora: Option<&LoraConfig>, seed: u64) -> Result<Self, Error> {
+        let Some(lora) = lora else { return Ok(self) };
+        match self {
+            Self::Gpt(model) => model.with_adapters(lora, seed).map(Self::Gpt),
+            Self::Bert(model) => model.with_adapters(lora, seed).map(Self::Bert),
+        }
+        .map_err(|error| Error::Config(error.to_string()))
+    }
+
+    /// How many parameters a model of this shape has; no weights are made.
+    ///
+    /// # Errors
+    /// Layers to be adapted that there are none of.
+    pub fn counts(config: &NetworkConfig, lora: Option<&LoraConfig>, frozen: Freeze) -> Result<Counts, Error> {
+        let device = Device::flex();
+        let model = match config {
+            NetworkConfig::Gpt(config) => Self::Gpt(Gpt::blank(config, &device)),
+            NetworkConfig::Bert(config) => Self::Bert(Bert::blank(config, &device)),
+        };
+        let model = model.with_adapters(lora, 0)?;
+        let all = model.shapes();
+        let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
+        let of_adapters = all.iter().filter(|(name, _)| is_adapter(name));
+        Ok(Counts {
+            total: all.iter().map(|(_, shape)| size(shape)).sum(),
+            adapters: of_adapters.map(|(_, shape)| size(shape)).sum(),
+            trained: model.trained_shapes(frozen).iter().map(|(_, shape)| size(shape)).sum(),
         })
     }
 
@@ -375,7 +422,7 @@ impl Network {
     /// Every parameter that is trained: its name and shape.
     pub fn trained_shapes(&self, frozen: Freeze) -> Vec<(String, Vec<usize>)> {
         fn of<M: Family>(model: &M, frozen: Freeze) -> Vec<(String, Vec<usize>)> {
-            weights::shapes(model).into_iter().filter(|(name, _)| !frozen.holds(M::place(name))).collect()
+            weights::shapes(model).into_iter().filter(|(name, _)| !frozen.holds(name, M::place(name))).collect()
         }
         of_any!(self, model => of(model, frozen))
     }

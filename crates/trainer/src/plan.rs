@@ -1,5 +1,6 @@
 //! What a run will do, known before a device is touched.
 
+use crate::adaptation::Adaptation;
 use crate::config::{RunConfig, StopAt};
 use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
@@ -17,7 +18,9 @@ use data::{
     Tokenizer, TokenizerConfig,
 };
 use model::bert::{BertConfig, BertHead, Problem};
-use model::{GptConfig, Tensors};
+use model::lora::is_adapter;
+use model::weights::Freeze;
+use model::{GptConfig, LoraConfig, Tensors};
 use std::path::Path;
 
 /// A run's figures: what `--dry-run` prints.
@@ -25,6 +28,8 @@ use std::path::Path;
 pub struct Plan {
     /// Parameters by part of the model.
     pub parameters: Vec<(&'static str, usize)>,
+    /// Parameters that are trained.
+    pub trained_parameters: usize,
     /// The names of the loss terms.
     pub terms: &'static [&'static str],
     /// Documents, or labelled texts, in the training, validation and test split.
@@ -52,6 +57,8 @@ pub struct Plan {
     pub evaluation_tokens: u64,
     /// Memory by part.
     pub memory: MemoryEstimate,
+    /// Whether checkpoints hold an adapter in place of the weights.
+    pub stores_adapter: bool,
 }
 
 impl Plan {
@@ -62,8 +69,9 @@ impl Plan {
 
     /// Bytes of one checkpoint, about.
     pub fn checkpoint_bytes(&self) -> u64 {
+        let stored = if self.stores_adapter { self.memory.trained } else { self.memory.weights };
         // The tokenizer and the small files: a few megabytes at most.
-        self.memory.weights + self.memory.optimizer + 4 * 1024 * 1024
+        stored + self.memory.optimizer + 4 * 1024 * 1024
     }
 }
 
@@ -74,6 +82,10 @@ pub(crate) struct Prepared {
     pub model_config: NetworkConfig,
     /// The weights of `init_from`.
     pub initial: Option<Tensors>,
+    /// Of a run with a `[lora]` table.
+    pub adaptation: Option<Adaptation>,
+    /// What is not trained.
+    pub frozen: Freeze,
     pub train: Batches,
     pub validation: Option<EvaluationRows>,
     pub data_hash: String,
@@ -110,11 +122,11 @@ impl Conversations {
         let data = Data::read(config, &objective)?;
         let tokenizer = match (&config.tokenizer, &config.model.init_from) {
             (Some(chosen), _) => data.train_tokenizer(chosen)?,
-            (None, Some(dir)) => Tokenizer::from_file(dir)?,
+            (None, Some(dir)) => checkpoint::tokenizer(dir)?,
             (None, None) => return Err(Error::Config("`tokenizer` is missing; hint: `[tokenizer.bpe]`".into())),
         };
         let (template, tokenizer) = ChatTemplate::for_training(&config.chat, tokenizer)?;
-        let (model, _) = shape_of(config, &tokenizer, BertHead::None, &mut Vec::new())?;
+        let Shape { model, .. } = Shape::of(config, &tokenizer, BertHead::None)?;
         let Parts::Chat(splits) = data.parts else { unreachable!("[data.chat] gives conversations") };
         Ok(Self { splits, template, tokenizer, max_seq_len: model.max_seq_len() })
     }
@@ -203,6 +215,17 @@ impl Data {
             Some(everything) => Tokenizer::train(config, everything, self.many)?,
             None => Tokenizer::train(config, &self.parts.training_texts(), self.many)?,
         })
+    }
+
+    /// Ids of the tokenizer that the model comes with, before a chat template brings more; a model may have rows to spare
+    /// for them.
+    fn known_ids(&self, config: &RunConfig) -> Result<usize, Error> {
+        let tokenizer = match (&config.tokenizer, &config.model.init_from) {
+            (Some(chosen), _) => self.train_tokenizer(chosen)?,
+            (None, Some(dir)) => checkpoint::tokenizer(dir)?,
+            (None, None) => return Ok(0),
+        };
+        Ok(tokenizer.vocab_size())
     }
 }
 
@@ -481,7 +504,7 @@ impl Prepared {
                 tokenizer
             }
             (None, Some(chosen), _) => data.train_tokenizer(chosen)?,
-            (None, None, Some(dir)) => Tokenizer::from_file(dir)?,
+            (None, None, Some(dir)) => checkpoint::tokenizer(dir)?,
             (None, None, None) => {
                 return Err(Error::Config(
                     "`tokenizer` is missing; hint: `[tokenizer.char]`, `[tokenizer.bpe]` or `[tokenizer.bert]`".into(),
@@ -495,8 +518,19 @@ impl Prepared {
             (_, tokenizer) = ChatTemplate::for_training(&config.chat, tokenizer)?;
         }
         let head = head(&objective, &data.parts);
-        let (model_config, initial) = shape_of(config, &tokenizer, head, &mut notes)?;
+        let Shape { model: model_config, initial, new_tokens } = Shape::of(config, &tokenizer, head)?;
+        if new_tokens > 0 {
+            notes.push(format!("{new_tokens} tokens are new to the model"));
+        }
         check_frozen(config, &model_config)?;
+        let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.known_ids(config)?;
+        let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), has_new_tokens)?;
+        let frozen = adaptation.as_ref().map_or_else(|| config.train.frozen(), Adaptation::frozen);
+        let counts = Network::counts(&model_config, config.lora.as_ref(), frozen)?;
+        let mut parameters = model_config.parameters();
+        if counts.adapters > 0 {
+            parameters.push(("low-rank adapters", counts.adapters));
+        }
 
         let rows = Rows::new(&data.parts, config, &objective, &tokenizer, &model_config)?;
         let Rows { train, validation, documents, tokens, padding, notes: of_rows } = rows;
@@ -517,9 +551,12 @@ impl Prepared {
                 return Err(Error::Config("`train` needs one of `max_steps`, `num_epochs` and `max_tokens`".into()));
             }
         };
+        let read = initial.iter().flat_map(Tensors::values).map(|tensor| size_of_val(&tensor.values[..]) as u64).sum();
+        let process = resident_bytes().unwrap_or(0);
         let evaluated = validation.as_ref().map_or(0, EvaluationRows::len) as f64;
         let plan = Plan {
-            parameters: model_config.parameters(),
+            parameters,
+            trained_parameters: counts.trained,
             terms: terms(&objective),
             documents,
             tokens,
@@ -532,10 +569,23 @@ impl Prepared {
             steps_per_epoch: rows_per_epoch as f64 / rows_per_step as f64,
             total_steps,
             evaluation_tokens: (evaluated * tokens_per_row) as u64,
-            memory: MemoryEstimate::new(config, &model_config, resident_bytes().unwrap_or(0)),
+            memory: MemoryEstimate::new(config, &model_config, counts, frozen, process, read),
+            stores_adapter: adaptation.is_some(),
         };
         let (cleaner, data_hash) = (data.cleaner, data.hash);
-        Ok(Self { tokenizer, cleaner, model_config, initial, train, validation, data_hash, plan, notes })
+        Ok(Self {
+            tokenizer,
+            cleaner,
+            model_config,
+            initial,
+            adaptation,
+            frozen,
+            train,
+            validation,
+            data_hash,
+            plan,
+            notes,
+        })
     }
 }
 
@@ -626,48 +676,56 @@ fn objective(config: &RunConfig) -> Result<ObjectiveConfig, Error> {
     }
 }
 
-fn shape_of(
-    config: &RunConfig,
-    tokenizer: &Tokenizer,
-    head: BertHead,
-    notes: &mut Vec<String>,
-) -> Result<(NetworkConfig, Option<Tensors>), Error> {
-    let refused = |error: model::gpt::ConfigError| Error::Config(error.to_string());
-    let ids = tokenizer.vocab_size();
-    let initial = config.model.init_from.as_deref();
-    if is_encoder(config)? {
-        let settings = config.model.bert.clone().unwrap_or_default();
-        return Ok(match initial {
-            None => (NetworkConfig::Bert(BertConfig::from_settings(&settings, ids, head).map_err(refused)?), None),
-            Some(dir) => {
-                let (found, tensors) = checkpoint::read_bert(dir)?;
-                (NetworkConfig::Bert(found.overridden(&settings, ids, head).map_err(refused)?), Some(tensors))
-            }
-        });
-    }
-    let settings = config.model.gpt.clone().unwrap_or_default();
-    Ok(match initial {
-        None => (NetworkConfig::Gpt(GptConfig::from_settings(&settings, ids).map_err(refused)?), None),
-        Some(dir) => {
-            let (mut found, mut tensors) = checkpoint::read_gpt(dir)?;
-            // A chat template may have brought tokens that the model has not seen. Another tokenizer than the model's own
-            // would bring ids of another meaning.
-            if ids > found.vocab_size
-                && matches!(config.data, SourceConfig::Chat(_))
-                && config.tokenizer.is_none()
-                && let Some((_, table)) = tensors.iter_mut().find(|(name, _)| name.ends_with("wte.weight"))
-            {
-                *table = model::weights::grow_rows(table, ids, config.train.seed);
-                notes.push(format!("{} tokens are new to the model", ids - found.vocab_size));
-                found.vocab_size = ids;
-            }
-            (NetworkConfig::Gpt(found.overridden(&settings, ids).map_err(refused)?), Some(tensors))
+/// What the model is, before there is one.
+struct Shape {
+    model: NetworkConfig,
+    /// The weights of `init_from`.
+    initial: Option<Tensors>,
+    /// How many rows their token embedding has got for tokens that the model has not seen.
+    new_tokens: usize,
+}
+
+impl Shape {
+    fn of(config: &RunConfig, tokenizer: &Tokenizer, head: BertHead) -> Result<Self, Error> {
+        let refused = |error: model::gpt::ConfigError| Error::Config(error.to_string());
+        let ids = tokenizer.vocab_size();
+        let initial = config.model.init_from.as_deref();
+        if is_encoder(config)? {
+            let settings = config.model.bert.clone().unwrap_or_default();
+            let (model, initial) = match initial {
+                None => (BertConfig::from_settings(&settings, ids, head).map_err(refused)?, None),
+                Some(dir) => {
+                    let (found, tensors) = checkpoint::read_bert(dir)?;
+                    (found.overridden(&settings, ids, head).map_err(refused)?, Some(tensors))
+                }
+            };
+            return Ok(Self { model: NetworkConfig::Bert(model), initial, new_tokens: 0 });
         }
-    })
+        let settings = config.model.gpt.clone().unwrap_or_default();
+        let Some(dir) = initial else {
+            let model = GptConfig::from_settings(&settings, ids).map_err(refused)?;
+            return Ok(Self { model: NetworkConfig::Gpt(model), initial: None, new_tokens: 0 });
+        };
+        let (mut found, mut tensors) = checkpoint::read_gpt(dir)?;
+        let mut new_tokens = 0;
+        // A chat template may have brought tokens that the model has not seen. Another tokenizer than the model's own
+        // would bring ids of another meaning.
+        if ids > found.vocab_size
+            && matches!(config.data, SourceConfig::Chat(_))
+            && config.tokenizer.is_none()
+            && let Some((_, table)) = tensors.iter_mut().find(|(name, _)| name.ends_with("wte.weight"))
+        {
+            *table = model::weights::grow_rows(table, ids, config.train.seed);
+            new_tokens = ids - found.vocab_size;
+            found.vocab_size = ids;
+        }
+        let model = NetworkConfig::Gpt(found.overridden(&settings, ids).map_err(refused)?);
+        Ok(Self { model, initial: Some(tensors), new_tokens })
+    }
 }
 
 /// The weights of a checkpoint of the run.
-pub(crate) fn read_weights(config: &NetworkConfig, dir: &Path) -> Result<Tensors, Error> {
+fn read_weights(config: &NetworkConfig, dir: &Path) -> Result<Tensors, Error> {
     Ok(match config {
         NetworkConfig::Gpt(_) => checkpoint::read_gpt(dir)?.1,
         NetworkConfig::Bert(_) => checkpoint::read_bert(dir)?.1,
@@ -689,22 +747,49 @@ fn check_ids(streams: &[&TokenStream], vocab_size: usize) -> Result<(), Error> {
 /// Fresh or loaded weights for `config` on `device`, and a line for the person about what was loaded.
 pub(crate) fn build_model(
     config: &NetworkConfig,
+    lora: Option<&LoraConfig>,
     tensors: Option<&Tensors>,
     seed: u64,
     device: &burn::tensor::Device,
 ) -> Result<(Network, Option<String>), Error> {
     let Some(tensors) = tensors else { return Ok((Network::new(config, seed, device), None)) };
-    let (network, report) = Network::load(config, tensors, seed, device)?;
+    let (network, report) = Network::load(config, lora, tensors, seed, device)?;
     let list = |names: &[String]| match names.len() {
         0 => "none".to_string(),
         n if n <= 8 => names.join(", "),
         n => format!("{n} ({}, ...)", names[..3].join(", ")),
     };
+    let fresh: Vec<String> = report.fresh.into_iter().filter(|name| !is_adapter(name)).collect();
     let line = format!(
         "init_from: {} tensors loaded; fresh: {}; unused: {}",
         report.loaded.len(),
-        list(&report.fresh),
+        list(&fresh),
         list(&report.unused)
     );
     Ok((network, Some(line)))
+}
+
+/// The model of the checkpoint in `dir`; `base` are the weights of the model that it holds an adapter of, if it does.
+pub(crate) fn restore_model(
+    config: &NetworkConfig,
+    lora: Option<&LoraConfig>,
+    base: Option<Tensors>,
+    dir: &Path,
+    device: &burn::tensor::Device,
+) -> Result<Network, Error> {
+    let tensors = match (lora, base) {
+        (Some(_), Some(mut tensors)) => {
+            checkpoint::overlay(&mut tensors, checkpoint::read_adapter(dir)?);
+            tensors
+        }
+        _ => read_weights(config, dir)?,
+    };
+    let (network, report) = Network::load(config, lora, &tensors, 0, device)?;
+    match report.fresh.first() {
+        None => Ok(network),
+        Some(missing) => Err(Error::Config(format!(
+            "{} lacks the parameter `{missing}` of this run's model; hint: undo what changed in the config",
+            dir.display()
+        ))),
+    }
 }

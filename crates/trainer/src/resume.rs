@@ -50,11 +50,14 @@ const MAY_CHANGE: &[&str] = &[
     "train.sample_prompt",
     "train.sample_tokens",
     "schedule",
-    // Only read at the start; the checkpoint has the weights.
-    "model.init_from",
 ];
 
-const DROPOUTS: [&str; 8] = [
+/// Only read at the start, where the checkpoint has the weights.
+const INITIAL: &str = "model.init_from";
+
+const RANDOMNESS: [&str; 10] = [
+    "train.neftune_alpha",
+    "lora.dropout",
     "model.gpt.dropout",
     "model.gpt.embd_dropout",
     "model.gpt.attn_dropout",
@@ -121,7 +124,9 @@ fn changes(config: &RunConfig, state: &TrainState, dir: &Path) -> Result<Vec<Str
         state.config["optimizer"].as_object().and_then(|table| table.keys().next()).cloned().unwrap_or_default();
     let optimizer = format!("optimizer.{optimizer}");
     let mut may_change: Vec<&str> = MAY_CHANGE.to_vec();
-    may_change.extend(DROPOUTS);
+    may_change.extend(RANDOMNESS);
+    // An adapter is nothing without the model that it was trained beside.
+    may_change.extend(config.lora.is_none().then_some(INITIAL));
     may_change.push(&optimizer);
     let differences = checkpoint::differences(&state.config, &now, &may_change);
     let mut refused: Vec<String> = differences.iter().filter(|d| !d.compatible).map(Difference::to_string).collect();

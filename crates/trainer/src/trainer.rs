@@ -1,5 +1,6 @@
 //! The loop.
 
+use crate::adaptation::Adaptation;
 use crate::config::{Precision, RunConfig};
 use crate::error::Error;
 use crate::evaluate::evaluate_network;
@@ -11,7 +12,7 @@ use crate::metrics::{Report, higher_is_better};
 use crate::network::{Network, NetworkConfig};
 use crate::observer::{Observers, save_confusion};
 use crate::optimizer::{Optimizer, Rates, Scale, clip_factor, first_not_finite, squared_norm};
-use crate::plan::{Plan, Prepared, build_model, read_weights};
+use crate::plan::{Plan, Prepared, build_model, restore_model};
 use crate::predictions::PredictionReport;
 use crate::readings::{Figures, Readings};
 use crate::resume::{self, Resume};
@@ -20,7 +21,7 @@ use burn::tensor::Device;
 use checkpoint::{Best, File, RunLock, TrainState};
 use data::{Batches, EvaluationRows, Prefetcher, TextCleaner, Tokenizer};
 use kernels::{Support, in_thread_pool};
-use model::weights::Flat;
+use model::weights::{Flat, Freeze};
 use model::{Gpt, OpenDevice};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,6 +61,9 @@ pub struct Trainer {
     /// Taken during an update, which reuses its memory.
     model: Option<Network>,
     model_config: NetworkConfig,
+    /// Where an adapter is trained, and not the model.
+    adaptation: Option<Adaptation>,
+    frozen: Freeze,
     tokenizer: Tokenizer,
     /// What changed the texts of labelled data.
     cleaner: TextCleaner,
@@ -116,7 +120,17 @@ impl Trainer {
         let restored = resume::find(&config, resume)?;
         let prepared = Prepared::new(&config, restored.as_ref())?;
         let Prepared {
-            tokenizer, cleaner, model_config, initial, train, validation, data_hash, plan, mut notes, ..
+            tokenizer,
+            cleaner,
+            model_config,
+            initial,
+            adaptation,
+            frozen,
+            train,
+            validation,
+            data_hash,
+            plan,
+            mut notes,
         } = prepared;
         // What rotation keeps, the best, and the one being written; a resumed run has some of them already.
         let present = checkpoint::list(&run_dir)?.len();
@@ -127,11 +141,13 @@ impl Trainer {
         let mut optimizer = Optimizer::new(config.optimizer.clone());
         let (model, progress) = match restored {
             None => {
-                let (model, loaded) = build_model(&model_config, initial.as_ref(), config.train.seed, &device)?;
+                let (lora, seed) = (config.lora.as_ref(), config.train.seed);
+                let (model, loaded) = build_model(&model_config, lora, initial.as_ref(), seed, &device)?;
                 if *resume == Resume::Auto {
                     notes.push(format!("{} holds no checkpoint yet: starting from the beginning", run_dir.display()));
                 }
                 notes.extend(loaded);
+                notes.extend(adaptation.as_ref().map(Adaptation::described));
                 let progress = Progress {
                     step: 0,
                     position: 0,
@@ -154,11 +170,10 @@ impl Trainer {
                         checkpoint::set_best(&run_dir, &dir, best.metric)?;
                     }
                 }
-                let tensors = read_weights(&model_config, &restored.dir)?;
-                let (model, _) = build_model(&model_config, Some(&tensors), config.train.seed, &device)?;
+                let model = restore_model(&model_config, config.lora.as_ref(), initial, &restored.dir, &device)?;
                 let moments = checkpoint::read_optimizer(&restored.dir)?;
                 optimizer
-                    .import(moments, &model.trained_shapes(config.train.frozen()), &device.clone().inner())
+                    .import(moments, &model.trained_shapes(frozen), &device.clone().inner())
                     .map_err(|why| Error::Config(format!("{}: {why}", restored.dir.display())))?;
                 let progress = Progress {
                     step: state.step,
@@ -173,7 +188,7 @@ impl Trainer {
                 (model, progress)
             }
         };
-        let model = model.frozen(config.train.frozen());
+        let model = model.frozen(frozen);
         checkpoint::disk::write_atomically(&run_dir.join("config.toml"), config.to_toml().as_bytes())?;
         let schedule = Schedule::new(config.schedule.clone(), config.optimizer.lr(), plan.total_steps);
         Ok(Self {
@@ -181,6 +196,8 @@ impl Trainer {
             device,
             model: Some(model),
             model_config,
+            adaptation,
+            frozen,
             tokenizer,
             cleaner,
             optimizer,
@@ -345,7 +362,8 @@ impl Trainer {
             label_smoothing: settings.label_smoothing as f32,
             loss_scale: self.progress.loss_scale.map_or(1.0, |scale| scale.scale()),
             gradient_checkpointing: settings.gradient_checkpointing,
-            frozen: settings.frozen(),
+            neftune_alpha: settings.neftune_alpha,
+            frozen: self.frozen,
         };
         let gradient = self.model().step_gradient(micro_batches, options, &self.device);
         let gradients = gradient.gradients;
@@ -490,7 +508,10 @@ impl Trainer {
     fn save(&mut self, observers: &mut Observers, best: bool) -> Result<(), Error> {
         let run_dir = &self.config.train.output_dir;
         let progress = &self.progress;
-        let mut contents = self.model().files(&self.model_config, &self.tokenizer);
+        let mut contents = match &self.adaptation {
+            Some(adaptation) => adaptation.files(self.model(), &self.model_config, &self.tokenizer),
+            None => self.model().files(&self.model_config, &self.tokenizer),
+        };
         let state = TrainState {
             format: checkpoint::train_state::FORMAT,
             step: progress.step,

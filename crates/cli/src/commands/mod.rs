@@ -10,6 +10,7 @@ mod ensemble;
 pub mod eval;
 pub mod export;
 pub mod generate;
+pub mod merge;
 pub mod predict;
 pub mod sweep;
 pub mod tokenizer;

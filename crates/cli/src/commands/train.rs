@@ -146,6 +146,15 @@ fn describe(plan: &Plan) -> String {
     for (part, count) in &plan.parameters {
         text.push_str(&format!("  {part:<28} {:>13}\n", grouped(*count as u64)));
     }
+    let (trained, total) = (plan.trained_parameters, plan.total_parameters());
+    if trained < total {
+        let share = 100.0 * trained as f64 / total as f64;
+        text.push_str(&format!(
+            "trained: {} of {} parameters ({share:.2}%)\n",
+            grouped(trained as u64),
+            grouped(total as u64)
+        ));
+    }
     let [train, validation, test] = plan.tokens;
     text.push_str(&format!(
         "data: {} training tokens, {} validation, {} test; {} ids\n",

@@ -36,7 +36,8 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
         // A model made here stands in for a GPT-2 that a person has.
         let base = run.path("base/step-000001").display().to_string();
         let from = format!("model.init_from={base}");
-        if config.contains("csv") {
+        let adapts = config.contains("chat-lora");
+        if config.contains("csv") || adapts {
             let chat = root().join("configs/chat-sft.toml").display().to_string();
             let out = format!("train.output_dir={}", run.path("base").display());
             let short =
@@ -76,14 +77,15 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
                 "train.precision='f32'",
             ]);
         }
-        if config.contains("csv") {
+        if config.contains("csv") || adapts {
             sets.push(&from);
         }
         let arguments: Vec<&str> =
             ["train", &config].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
         let (code, stderr) = firebox(&arguments);
         assert_eq!(code, Some(0), "{config}: {stderr}");
-        assert!(run.path("out/step-000001/model.safetensors").exists(), "{config}");
+        let weights = if adapts { "adapter_model.safetensors" } else { "model.safetensors" };
+        assert!(run.path("out/step-000001").join(weights).exists(), "{config}");
     }
 }
 

@@ -12,5 +12,6 @@ mod golden;
 mod gradients;
 mod layering;
 mod loop_on_devices;
+mod lora;
 mod resume;
 mod support;

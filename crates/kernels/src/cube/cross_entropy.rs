@@ -100,17 +100,20 @@ impl<B: LossOps, C: CheckpointStrategy> ChunkedLoss for Autodiff<B, C> {
     }
 }
 
+/// The gradients of hidden states and, where it is trained, head.
+type Slopes<B> = [Option<FloatTensor<B>>; 2];
+
 #[derive(Debug)]
 struct LossBackward;
 
 impl<B: LossOps> Backward<B, 2> for LossBackward {
-    /// The gradients of hidden states and head for a loss of gradient one.
-    type State = [FloatTensor<B>; 2];
+    /// For a loss of gradient one.
+    type State = Slopes<B>;
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_loss = B::float_reshape(grads.consume::<B>(&ops.node), Shape::new([1, 1]));
         for (node, gradient) in ops.parents.into_iter().zip(ops.state) {
-            if let Some(node) = node {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, B::float_mul(gradient, d_loss.clone()));
             }
         }
@@ -143,8 +146,9 @@ fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 /// The summed loss, `[1]`, and the gradients of hidden states and head where they are asked for.
-fn losses<B: LossOps>(inputs: Inputs<B>, want_gradient: bool) -> (FloatTensor<B>, Option<[FloatTensor<B>; 2]>) {
-    let Inputs { hidden, head, targets, weights, options: CrossEntropy { label_smoothing, precision } } = inputs;
+fn losses<B: LossOps>(inputs: Inputs<B>, want_gradient: bool) -> (FloatTensor<B>, Option<Slopes<B>>) {
+    let Inputs { hidden, head, targets, weights, options } = inputs;
+    let CrossEntropy { label_smoothing, precision, head_is_frozen } = options;
     let ([rows, _], [vocab, _]) = (hidden.shape().dims(), head.shape().dims());
     let head = operand::<B>(head, precision);
     let (mut of_rows, mut of_hidden, mut of_head) = (Vec::new(), Vec::new(), None);
@@ -161,6 +165,9 @@ fn losses<B: LossOps>(inputs: Inputs<B>, want_gradient: bool) -> (FloatTensor<B>
         of_rows.push(losses);
         let slopes = operand::<B>(slopes, precision);
         of_hidden.push(product::<B>(slopes.clone(), head.clone()));
+        if head_is_frozen {
+            continue;
+        }
         let part = product::<B>(B::float_transpose(slopes), hidden); // [vocab, d]
         of_head = Some(match of_head {
             None => part,
@@ -168,7 +175,7 @@ fn losses<B: LossOps>(inputs: Inputs<B>, want_gradient: bool) -> (FloatTensor<B>
         });
     }
     let loss = B::float_sum(joined::<B>(of_rows));
-    (loss, of_head.map(|of_head| [joined::<B>(of_hidden), of_head]))
+    (loss, want_gradient.then(|| [Some(joined::<B>(of_hidden)), of_head]))
 }
 
 /// The rows of all parts, one part after the other.

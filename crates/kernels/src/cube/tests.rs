@@ -306,7 +306,7 @@ fn cross_entropy_on_wgpu_equals_the_composed_operations_on_the_cpu() {
     let rounded = [Precision::Bf16, Precision::F16].map(|precision| ([17, 5, 31], precision, 1e-2));
     for (shape, precision, tolerance) in exact.into_iter().chain(rounded) {
         for label_smoothing in [0.0, 0.1] {
-            let options = CrossEntropy { label_smoothing, precision };
+            let options = CrossEntropy { label_smoothing, precision, head_is_frozen: false };
             let [rows, width, vocab] = shape;
             let inputs = [random(&[rows, width], 5), random(&[vocab, width], 6)];
             let (loss, gradients) = run(&inputs, &device, &loss_of(crate::cross_entropy_sum, options));

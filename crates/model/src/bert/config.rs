@@ -120,11 +120,13 @@ impl BertHead {
         }
     }
 
-    pub(super) fn predicts_tokens(&self) -> bool {
+    /// Whether it predicts masked tokens.
+    pub fn predicts_tokens(&self) -> bool {
         matches!(self, Self::MaskedLm | Self::PreTraining)
     }
 
-    pub(super) fn predicts_next_sentence(&self) -> bool {
+    /// Whether it predicts that one stretch of text follows another.
+    pub fn predicts_next_sentence(&self) -> bool {
         matches!(self, Self::NextSentence | Self::PreTraining)
     }
 

@@ -1,7 +1,8 @@
 //! How HuggingFace names and stores BERT's parameters.
 
 use super::Bert;
-use crate::weights::{Family, Flat, Found, HostTensor, Place, Tensors};
+use crate::lora;
+use crate::weights::{Family, Flat, Found, HostTensor, Place, Tensors, transpose};
 use burn::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,8 +22,11 @@ const MODULES: [(&str, &str); 10] = [
 ];
 
 /// The same inside a layer. Query, key and value are one product here and three layers there.
-const LAYER_MODULES: [(&str, &str); 6] = [
+const LAYER_MODULES: [(&str, &str); 9] = [
     ("qkv", "attention.self.qkv"),
+    ("query", "attention.self.query"),
+    ("key", "attention.self.key"),
+    ("value", "attention.self.value"),
     ("attention_output", "attention.output.dense"),
     ("attention_norm", "attention.output.LayerNorm"),
     ("up", "intermediate.dense"),
@@ -39,7 +43,18 @@ fn is_linear_weight(name: &str, shape: &[usize]) -> bool {
 }
 
 impl Family for Bert {
+    const ADAPTABLE: &'static [&'static str] = &[
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    ];
+
     fn name(path: &str) -> String {
+        let path = lora::named(path);
+        let path = path.as_str();
         let (before, path, table) = match path.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
             Some((index, path)) => (format!("bert.encoder.layer.{index}."), path, &LAYER_MODULES[..]),
             None => (String::new(), path, &MODULES[..]),
@@ -100,7 +115,8 @@ impl Family for Bert {
             };
             found.insert(name, Found { names: vec![stored.as_str()], tensor });
         }
-        let queries: Vec<String> = found.keys().filter(|name| name.contains(PARTS[0])).cloned().collect();
+        let queries: Vec<String> =
+            found.keys().filter(|name| name.contains(PARTS[0]) && !lora::is_adapter(name)).cloned().collect();
         for query in queries {
             let names = PARTS.map(|part| query.replace(PARTS[0], part));
             let parts: Vec<&Found> = names.iter().filter_map(|name| found.get(name)).collect();
@@ -126,12 +142,6 @@ impl Family for Bert {
             None => Place::Head,
         }
     }
-}
-
-fn transpose(matrix: &HostTensor) -> HostTensor {
-    let [rows, columns] = [matrix.shape[0], matrix.shape[1]];
-    let values = (0..columns).flat_map(|c| (0..rows).map(move |r| matrix.values[r * columns + c])).collect();
-    HostTensor { shape: vec![columns, rows], values }
 }
 
 /// Tensors of one shape, joined along their last side.

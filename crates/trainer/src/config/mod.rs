@@ -24,7 +24,7 @@ use std::path::Path;
 
 use data::config::{AugmentConfig, ChatTrainingConfig, CleanConfig, RedactConfig};
 use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
-use model::ModelConfig;
+use model::{LoraConfig, ModelConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,10 @@ pub struct RunConfig {
     pub objective: Option<ObjectiveConfig>,
     /// The model: its shape, or the directory it starts from.
     pub model: ModelConfig,
+    /// Trains low-rank adapters (LoRA) in place of the weights of the model that `model.init_from` names. Checkpoints then hold
+    /// the adapter alone, as PEFT stores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// How the run goes: output, length, batch and intervals. Exactly one of `max_steps`, `num_epochs` and
     /// `max_tokens` is required. Intervals count optimizer steps.
     pub train: TrainConfig,

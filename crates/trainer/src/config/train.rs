@@ -64,6 +64,11 @@ pub struct TrainConfig {
     #[serde(default = "default_layer_lr_decay")]
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub layer_lr_decay: f64,
+    /// NEFTune: in training, uniform noise of up to `neftune_alpha / sqrt(L * d_model)` is added to each number of the embedding
+    /// of a text's `L` tokens; 5 is usual for fine-tuning a chat model. Default: no noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub neftune_alpha: Option<f64>,
     /// Rows of `max_seq_len` tokens that go through the model together.
     #[serde(default = "default_micro_batch_size")]
     #[schemars(range(min = 1))]
@@ -193,7 +198,7 @@ pub enum StopAt {
 impl TrainConfig {
     /// What is not trained.
     pub fn frozen(&self) -> Freeze {
-        Freeze { only_embeddings: self.freeze_embeddings, layers: self.freeze_layers }
+        Freeze { only_embeddings: self.freeze_embeddings, layers: self.freeze_layers, but_adapters: None }
     }
 
     /// When the run ends; `None` unless exactly one of `max_steps`, `num_epochs` and `max_tokens` is given, which

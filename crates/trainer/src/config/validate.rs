@@ -5,7 +5,7 @@ use std::path::Path;
 
 use data::config::{AugmentConfig, ChatTrainingConfig, ClassificationConfig, CleanConfig, ProblemConfig, RedactConfig};
 use data::{Augmenter, ObjectiveConfig, SourceConfig, TextCleaner, TokenizerConfig};
-use model::{BertSettings, GptSettings, ModelConfig};
+use model::{Bert, BertSettings, Gpt, GptSettings, ModelConfig};
 
 use super::RunConfig;
 use super::error::Subject;
@@ -32,6 +32,7 @@ pub(super) fn validate(config: &RunConfig) -> Vec<Problem> {
     problems.split(config);
     problems.tokenizer(config.tokenizer.as_ref(), &config.model);
     problems.model(&config.model);
+    problems.lora(config);
     problems.stop(&config.train);
     problems.train(&config.train);
     problems.best(&config.train);
@@ -157,7 +158,7 @@ impl Problems {
                 Some("does not exist")
             } else if !directory.is_dir() {
                 Some("is not a directory")
-            } else if !directory.join("config.json").is_file() {
+            } else if !directory.join("config.json").is_file() && !checkpoint::is_adapter_dir(directory) {
                 Some("has no config.json")
             } else {
                 None
@@ -183,6 +184,34 @@ impl Problems {
             (Some(gpt), None, init_from) => self.gpt(gpt, init_from.is_some()),
             (None, Some(bert), init_from) => self.bert(bert, init_from.is_some()),
             (None, None, Some(_)) => {}
+        }
+    }
+
+    fn lora(&mut self, config: &RunConfig) {
+        let Some(lora) = &config.lora else { return };
+        if config.model.init_from.is_none() {
+            self.add(
+                ["lora", "model.init_from"],
+                "[lora] adapts a pre-trained model, and there is none",
+                "set `model.init_from` to a HuggingFace directory, or leave [lora] out to train all weights",
+            );
+        }
+        let layers = match (&config.model.gpt, &config.model.bert) {
+            (Some(_), None) => lora.layers::<Gpt>().err(),
+            (None, Some(_)) => lora.layers::<Bert>().err(),
+            // Which of the two it is, the directory says, which is read later.
+            _ => None,
+        };
+        if let Some(error) = layers {
+            self.add(["lora.target_modules"], error.to_string(), "");
+        }
+        let train = &config.train;
+        for (key, set) in [("freeze_layers", train.freeze_layers > 0), ("freeze_embeddings", train.freeze_embeddings)] {
+            if set {
+                let message =
+                    format!("`train.{key}` has no effect with [lora], which trains none of the model's layers");
+                self.add([format!("train.{key}")], message, "leave it out");
+            }
         }
     }
 
