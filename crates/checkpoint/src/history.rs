@@ -112,6 +112,20 @@ pub fn set_best(run_dir: &Path, checkpoint: &Path, metric: f64) -> Result<(), Er
     disk::write_atomically(&run_dir.join(BEST), &bytes)
 }
 
+/// The checkpoint that a path means: itself, or of a run directory the best one, else the newest.
+///
+/// # Errors
+/// A run directory whose record of the best cannot be read, or without an intact checkpoint.
+pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    if path.join("config.json").exists() || !path.is_dir() || list(path)?.is_empty() {
+        return Ok(path.to_path_buf());
+    }
+    match best(path)? {
+        Some((dir, _)) if dir.is_dir() => Ok(dir),
+        _ => Ok(find_latest(path)?.dir),
+    }
+}
+
 /// The best checkpoint and its metric; `None` before the first, and where its directory is gone.
 ///
 /// # Errors

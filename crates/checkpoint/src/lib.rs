@@ -46,7 +46,7 @@ pub use adapter::{AdapterConfig, base_of, is_adapter_dir, overlay, read_adapter}
 pub use checkpoint::{Contents, File, LATEST, clean_up, export, save, size_on_disk, step_name};
 pub use disk::{ensure_free, file_operations, free_space};
 pub use error::{Damage, Error, Kind, human_bytes};
-pub use history::{BEST, Found, Listed, best, find_latest, list, rotate, set_best};
+pub use history::{BEST, Found, Listed, best, find_latest, list, resolve, rotate, set_best};
 pub use manifest::{Verified, verify};
 pub use pretrained::{
     Pretrained, PretrainedBert, bert_files, exported, family, gpt_files, open_bert, open_gpt, read_bert, read_gpt,

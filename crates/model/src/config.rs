@@ -16,8 +16,9 @@ pub const GPT2_LAYER_NORM_EPS: f64 = 1e-5;
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// A HuggingFace directory of the `gpt2` or `bert` family (`config.json`, `model.safetensors`) whose weights
-    /// training starts from; a BERT gets the head that the objective needs, fresh where the directory has another. The shape comes from there: shape keys given below may only agree with it, dropouts replace
-    /// its own. Default: random weights.
+    /// training starts from, or a run directory, whose best checkpoint it is; a BERT gets the head that the objective needs,
+    /// fresh where the directory has another. The shape comes from there: shape keys given below may only agree with it,
+    /// dropouts replace its own. Default: random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
     /// A GPT with GPT-2's architecture. The defaults are GPT-2 small (124M parameters), or with `init_from` what

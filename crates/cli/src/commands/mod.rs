@@ -29,15 +29,9 @@ pub fn open_device(name: &str) -> Result<OpenDevice, Failure> {
     Ok(choice.open()?)
 }
 
-/// The checkpoint a path means: itself, or of a run directory the best one, else the newest.
+/// The checkpoint a path means, as [`checkpoint::resolve`] finds it.
 pub fn checkpoint_dir(path: &Path) -> Result<PathBuf, Failure> {
-    if path.join("config.json").exists() || !path.is_dir() || checkpoint::list(path)?.is_empty() {
-        return Ok(path.to_path_buf());
-    }
-    match checkpoint::best(path)? {
-        Some((dir, _)) if dir.is_dir() => Ok(dir),
-        _ => Ok(checkpoint::find_latest(path)?.dir),
-    }
+    Ok(checkpoint::resolve(path)?)
 }
 
 /// Opens a checkpoint, or a run's best one, on a device.

@@ -33,26 +33,35 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
         if config.contains("gpt") || config.contains("chat") {
             sets.push("train.sample_tokens=2");
         }
-        // A model made here stands in for a GPT-2 that a person has.
-        let base = run.path("base/step-000001").display().to_string();
+        let text = std::fs::read_to_string(&config).expect("listed");
+        let adapts = text.contains("[lora]");
+        // What ships stands in for what a person downloads.
+        let labelled = [
+            "data.labelled.files=['datasets/support-questions.csv']",
+            "data.labelled.text='text'",
+            "data.labelled.label='label'",
+        ];
+        // A model made here stands in for one that a person has, or makes with another config first.
+        let base = run.path("base").display().to_string();
         let from = format!("model.init_from={base}");
-        let adapts = config.contains("chat-lora");
-        if config.contains("csv") || adapts {
-            let chat = root().join("configs/chat-sft.toml").display().to_string();
-            let out = format!("train.output_dir={}", run.path("base").display());
-            let short =
-                ["train.max_steps=1", "train.micro_batch_size=1", "train.eval_every=0", "train.sample_tokens=0"];
-            let sets = short.into_iter().chain(["schedule.cosine.warmup_steps=0", &out]).flat_map(|set| ["--set", set]);
-            let (code, stderr) = firebox(&["train", &chat].into_iter().chain(sets).collect::<Vec<_>>());
+        let first = text.lines().find_map(|line| line.strip_prefix("init_from = \"")?.strip_suffix('"'));
+        if let Some(first) = first {
+            let name = first.strip_prefix("runs/").unwrap_or("chat-sft");
+            let of_base = root().join(format!("configs/{name}.toml")).display().to_string();
+            let out = format!("train.output_dir={base}");
+            let mut sets = vec!["train.max_steps=1", "train.micro_batch_size=1", "train.eval_every=0", &out];
+            sets.extend(["schedule.cosine.warmup_steps=0"]);
+            if name.starts_with("bert") {
+                sets.extend(labelled);
+            } else {
+                sets.push("train.sample_tokens=0");
+            }
+            let sets = sets.into_iter().flat_map(|set| ["--set", set]);
+            let (code, stderr) = firebox(&["train", &of_base].into_iter().chain(sets).collect::<Vec<_>>());
             assert_eq!(code, Some(0), "{stderr}");
         }
-        // What ships stands in for what a person downloads.
-        if config.contains("classify") {
-            sets.extend([
-                "data.labelled.files=['datasets/support-questions.csv']",
-                "data.labelled.text='text'",
-                "data.labelled.label='label'",
-            ]);
+        if text.contains("[data.labelled]") {
+            sets.extend(labelled);
         } else if config.contains("chat") {
             sets.push("data.chat.files=['datasets/support-chat.jsonl']");
         } else {
@@ -77,7 +86,7 @@ fn every_shipped_config_is_valid_and_runs_a_step() {
                 "train.precision='f32'",
             ]);
         }
-        if config.contains("csv") || adapts {
+        if first.is_some() {
             sets.push(&from);
         }
         let arguments: Vec<&str> =

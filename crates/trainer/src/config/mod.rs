@@ -127,7 +127,13 @@ impl RunConfig {
         let Checked { mut findings, tainted, missing, table } = check::check(&document, &shape);
         let right_keys = findings.is_empty();
         let config = match RunConfig::deserialize(table) {
-            Ok(config) => {
+            Ok(mut config) => {
+                // A run directory stands for its best checkpoint. One that has none is told below.
+                if let Some(directory) = &mut config.model.init_from
+                    && let Ok(found) = checkpoint::resolve(directory)
+                {
+                    *directory = found;
+                }
                 findings.extend(problems(&config, &document, &tainted, &missing));
                 Some(config)
             }

@@ -122,6 +122,7 @@ micro_batch_size = 12
 gradient_accumulation_steps = 1
 max_steps = 100
 max_grad_norm = 1.0
+label_smoothing = 0.0
 eval_every = 250
 eval_batches = 50
 best_metric = "loss"

@@ -1,0 +1,284 @@
+//! The rows of a run: its data as tokens, in the shape that its objective learns from.
+
+use crate::config::RunConfig;
+use crate::error::Error;
+use crate::network::NetworkConfig;
+use crate::parts::Parts;
+use data::chat::{ChatExamples, ChatSplits, ChatTemplate, Conversation, Finding, Severity, lint};
+use data::config::{MaskedLmConfig, ProblemConfig};
+use data::document_rows::DocumentRows;
+use data::next_sentence::SentencePairs;
+use data::source::labelled::{Example, LabelledSplits};
+use data::source::tagged::{TaggedSentence, TaggedSplits};
+use data::tagged::TaggedExamples;
+use data::{Augmenter, Batches, EvaluationRows, Examples, Masking, ObjectiveConfig, TokenStream, Tokenizer};
+
+/// The seed of the order in which validation rows are chosen: fixed, so that runs of different seeds compare.
+const EVALUATION_SEED: u64 = 0;
+
+/// The rows of a run.
+pub(crate) struct Rows {
+    pub(crate) train: Batches,
+    pub(crate) validation: Option<EvaluationRows>,
+    /// Documents, or labelled texts, in the training, validation and test part.
+    pub(crate) documents: [usize; 3],
+    /// Tokens in each.
+    pub(crate) tokens: [usize; 3],
+    pub(crate) padding: f64,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Rows {
+    pub(crate) fn new(
+        parts: &Parts,
+        config: &RunConfig,
+        objective: &ObjectiveConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+    ) -> Result<Self, Error> {
+        let most = config.train.eval_batches * config.train.micro_batch_size;
+        match parts {
+            Parts::Labelled { splits, problem, weights } => {
+                Self::labelled(splits, *problem, weights, config, tokenizer, model.max_seq_len(), most)
+            }
+            Parts::Chat(splits) => Self::chat(splits, config, tokenizer, model, most),
+            Parts::Tagged(splits) => Self::tagged(splits, config, tokenizer, model.max_seq_len(), most),
+            Parts::Texts(texts) => match objective {
+                ObjectiveConfig::MaskedLm(masked_lm) if masked_lm.next_sentence => {
+                    Self::sentence_pairs(texts, masked_lm, config, tokenizer, model, most)
+                }
+                _ => Self::of_texts(texts, config, objective, tokenizer, model, most),
+            },
+        }
+    }
+
+    fn chat(
+        splits: &ChatSplits,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let seq_len = model.max_seq_len();
+        let template = ChatTemplate::of_tokenizer(tokenizer)?
+            .ok_or_else(|| Error::Config("the tokenizer has no chat template; hint: `chat.template`".into()))?;
+        let findings = lint(&template, tokenizer, &config.chat, &splits.train, &splits.validation, seq_len);
+        let of = |severity| findings.iter().filter(move |finding: &&Finding| finding.severity == severity);
+        if let Some(first) = of(Severity::Error).next() {
+            let errors = of(Severity::Error).count();
+            let message = format!("{first}; {errors} in all; hint: `firebox data lint` lists them");
+            return Err(Error::Data(data::Error::Lint { message }));
+        }
+        let encode =
+            |part: &[Conversation]| ChatExamples::new(&template, tokenizer, &config.chat, part, seq_len, settings.seed);
+        let (train, validation, test) = (encode(&splits.train)?, encode(&splits.validation)?, encode(&splits.test)?);
+        let trained = 100.0 * train.trained_tokens() as f64 / train.tokens().max(1) as f64;
+        let mut notes = vec![format!("{trained:.1}% of the training tokens are trained")];
+        if let Some(first) = of(Severity::Warning).next() {
+            let warnings = of(Severity::Warning).count();
+            notes.push(format!("{warnings} warnings, as {first}; `firebox data lint` lists them"));
+        }
+        let counts = train.counts();
+        for (count, what) in [
+            (counts.cut, "conversations are cut to fit"),
+            (counts.dropped, "conversations do not fit and are left out"),
+            (counts.untrained, "conversations have nothing to train and are left out"),
+        ] {
+            if count > 0 {
+                notes.push(format!("{count} {what}; `chat.truncation` and `chat.train_on` decide"));
+            }
+        }
+        let documents = [&splits.train, &splits.validation, &splits.test].map(Vec::len);
+        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::chat(validation, seq_len, most));
+        Ok(Self { train: Batches::chat(train, seq_len)?, validation, documents, tokens, padding, notes })
+    }
+
+    fn tagged(
+        splits: &TaggedSplits,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let encode =
+            |part: &[TaggedSentence]| TaggedExamples::new(tokenizer, part, &splits.tags, seq_len, settings.seed);
+        let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(|part| encode(part));
+        let (train, validation, test) = (train?, validation?, test?);
+        let documents = [train.len(), validation.len(), test.len()];
+        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let mut notes = Vec::new();
+        if train.truncated() > 0 {
+            notes.push(format!("{} training sentences are cut to {seq_len} tokens", train.truncated()));
+        }
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::tagged(validation, seq_len, most));
+        Ok(Self { train: Batches::tagged(train, seq_len)?, validation, documents, tokens, padding, notes })
+    }
+
+    fn sentence_pairs(
+        texts: &[Vec<String>; 3],
+        masked_lm: &MaskedLmConfig,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let seq_len = model.max_seq_len();
+        let pairs = |documents: &[String], seed: u64| {
+            let masking = Masking::new(masked_lm, tokenizer, seed)?;
+            SentencePairs::new(tokenizer, documents, masking, seq_len, seed)
+        };
+        let train = pairs(&texts[0], settings.seed)?;
+        let mut notes = Vec::new();
+        if train.single_sentences() > 0 {
+            notes.push(format!(
+                "{} documents of one sentence only stand behind others'; hint: `separator` divides a file into documents",
+                train.single_sentences()
+            ));
+        }
+        let validation = match settings.eval_every > 0 && !texts[1].is_empty() {
+            false => None,
+            true => match pairs(&texts[1], EVALUATION_SEED) {
+                Ok(pairs) => Some(pairs),
+                Err(error) => {
+                    notes.push(format!("no evaluation: the validation split has no pairs: {error}"));
+                    None
+                }
+            },
+        };
+        let validation_tokens = validation.as_ref().map_or(0, SentencePairs::tokens);
+        let tokens = [train.tokens(), validation_tokens, 0];
+        let validation = validation.map(|pairs| EvaluationRows::next_sentence(pairs, EVALUATION_SEED, most));
+        let documents = texts.each_ref().map(Vec::len);
+        let train = Batches::next_sentence(train);
+        Ok(Self { train, validation: validation.transpose()?, documents, tokens, padding: 0.0, notes })
+    }
+
+    fn labelled(
+        splits: &LabelledSplits,
+        problem: ProblemConfig,
+        weights: &[f32],
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let encode = |part: &[Example], weights: &[f32]| {
+            Examples::new(tokenizer, part, problem, &splits.labels, weights, seq_len, settings.seed)
+        };
+        let mut train = encode(&splits.train, weights)?;
+        // Evaluations count every example alike.
+        let validation = encode(&splits.validation, &[])?;
+        let test = encode(&splits.test, &[])?;
+        let documents = [train.len(), validation.len(), test.len()];
+        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let mut notes = Vec::new();
+        if train.truncated() > 0 {
+            notes.push(format!("{} training texts are cut to {seq_len} tokens", train.truncated()));
+        }
+        if let Some(augmenter) = Augmenter::new(&config.augment, settings.seed)? {
+            train = train.augmented(augmenter, tokenizer, &splits.train);
+        }
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::labelled(validation, seq_len, most));
+        Ok(Self { train: Batches::labelled(train, seq_len)?, validation, documents, tokens, padding, notes })
+    }
+
+    /// Rows that hold whole documents, where they are so short that windows would run over several.
+    fn short_documents(
+        texts: &[Vec<String>; 3],
+        masked_lm: &MaskedLmConfig,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+        seq_len: usize,
+        most: usize,
+    ) -> Result<Option<Self>, Error> {
+        let settings = &config.train;
+        let [train, validation, test] = [&texts[0], &texts[1], &texts[2]].map(|part| tokenizer.encode_all(part));
+        let (train, validation, test) = (train?, validation?, test?);
+        if !DocumentRows::suits(&train, seq_len) {
+            return Ok(None);
+        }
+        let rows = |documents: &[Vec<u32>], seed: u64| -> Result<DocumentRows, Error> {
+            Ok(DocumentRows::new(documents, Masking::new(masked_lm, tokenizer, seed)?, seq_len, seed))
+        };
+        let train = rows(&train, settings.seed)?;
+        let validation = rows(&validation, EVALUATION_SEED)?;
+        let notes = vec!["a row holds whole documents, none of which sees another".to_string()];
+        let padding = train.padding_share(settings.micro_batch_size);
+        let tokens = [train.tokens(), validation.tokens(), test.iter().map(Vec::len).sum()];
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| EvaluationRows::documents(validation, seq_len, most));
+        let documents = texts.each_ref().map(Vec::len);
+        let train = Batches::documents(train, seq_len)?;
+        Ok(Some(Self { train, validation, documents, tokens, padding, notes }))
+    }
+
+    fn of_texts(
+        texts: &[Vec<String>; 3],
+        config: &RunConfig,
+        objective: &ObjectiveConfig,
+        tokenizer: &Tokenizer,
+        model: &NetworkConfig,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let settings = &config.train;
+        let seq_len = model.max_seq_len();
+        if let ObjectiveConfig::MaskedLm(masked_lm) = objective
+            && let Some(rows) = Self::short_documents(texts, masked_lm, config, tokenizer, seq_len, most)?
+        {
+            return Ok(rows);
+        }
+        let stream = |documents: &[String]| match objective {
+            ObjectiveConfig::MaskedLm(_) => TokenStream::separated(tokenizer, documents),
+            _ => TokenStream::encode(tokenizer, documents),
+        };
+        let [train, validation, test] = [stream(&texts[0])?, stream(&texts[1])?, stream(&texts[2])?];
+        check_ids(&[&train, &validation], model.vocab_size())?;
+        let tokens = [train.len(), validation.len(), test.len()];
+        let mut notes = Vec::new();
+        let short = validation.len() <= seq_len;
+        if settings.eval_every > 0 && short && !validation.is_empty() {
+            notes.push(format!(
+                "the validation split has {} tokens, fewer than one context of {seq_len}: no evaluation; hint: raise `split.validation`",
+                validation.len()
+            ));
+        }
+        let evaluates = settings.eval_every > 0 && !short;
+        let (train, validation) = match objective {
+            ObjectiveConfig::MaskedLm(masked_lm) => {
+                let masking = Masking::new(masked_lm, tokenizer, settings.seed)?;
+                let fixed = Masking::new(masked_lm, tokenizer, EVALUATION_SEED)?;
+                let rows =
+                    evaluates.then(|| Batches::masked_evaluation(validation, fixed, seq_len, EVALUATION_SEED, most));
+                (Batches::masked(train, masking, seq_len, settings.seed)?, rows.transpose()?)
+            }
+            _ => {
+                let rows = evaluates.then(|| Batches::evaluation(validation, seq_len, EVALUATION_SEED, most));
+                (Batches::training(train, seq_len, settings.seed)?, rows.transpose()?)
+            }
+        };
+        Ok(Self { train, validation, documents: texts.each_ref().map(Vec::len), tokens, padding: 0.0, notes })
+    }
+}
+
+/// A GPU answers an id outside the vocabulary with zeros and a plausible loss, so it is looked for here.
+fn check_ids(streams: &[&TokenStream], vocab_size: usize) -> Result<(), Error> {
+    let largest = streams.iter().flat_map(|stream| stream.tokens().iter()).max();
+    match largest {
+        Some(id) if *id as usize >= vocab_size => Err(Error::Config(format!(
+            "the tokenizer gives the id {id}, but the model's vocabulary has {vocab_size} entries; hint: use the tokenizer \
+             the model was trained with"
+        ))),
+        _ => Ok(()),
+    }
+}
