@@ -116,6 +116,14 @@ impl AdapterConfig {
         if config.bias != "none" {
             return refused(format!("`bias` is \"{}\"; hint: \"none\" is supported", config.bias));
         }
+        // Other ways change the weights of the model when PEFT loads the adapter.
+        if let Some(Value::String(way)) = config.others.get("init_lora_weights")
+            && !["gaussian", "eva", "orthogonal"].contains(&way.to_lowercase().as_str())
+        {
+            return refused(format!(
+                "`init_lora_weights` is \"{way}\", with which PEFT changes the adapted model; hint: merge the adapter with PEFT"
+            ));
+        }
         let is_set = |value: &Value| match value {
             Value::Null | Value::Bool(false) => false,
             Value::Object(table) => !table.is_empty(),
@@ -148,6 +156,7 @@ impl AdapterConfig {
                  where that path leads to it, or write another path there"
             ));
         };
+        let base = crate::resolve(&base)?;
         match is_adapter_dir(&base) {
             true => refused(format!("{} is an adapter too; hint: `firebox merge` it first", base.display())),
             false => Ok(base),

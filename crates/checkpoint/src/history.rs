@@ -121,8 +121,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
         return Ok(path.to_path_buf());
     }
     match best(path)? {
-        Some((dir, _)) if dir.is_dir() => Ok(dir),
-        _ => Ok(find_latest(path)?.dir),
+        Some((dir, _)) => Ok(dir),
+        None => Ok(find_latest(path)?.dir),
     }
 }
 

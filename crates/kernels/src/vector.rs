@@ -333,9 +333,9 @@ vectorized! {
     /// Numbers on (-1, 1) from the hashes of their places.
     fn uniform(x: &mut [f32], keys: [u32; 2]) {
         for (i, value) in x.iter_mut().enumerate() {
-            // The upper 24 bits, which a float holds exactly, each at the middle of its step.
-            let unit = (hash(i as u32, keys) >> 8) as f32 + 0.5;
-            *value = unit * (2.0 / 16_777_216.0) - 1.0;
+            // The upper 23 bits, each at the middle of its step: with the half a float holds them exactly.
+            let unit = (hash(i as u32, keys) >> 9) as f32 + 0.5;
+            *value = unit * (2.0 / 8_388_608.0) - 1.0;
         }
     }
 

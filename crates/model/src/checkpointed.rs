@@ -54,15 +54,7 @@ pub fn block_by_block<M: Stack>(
     }
 
     let mut of_parameters: BTreeMap<String, Flat> = BTreeMap::new();
-    let mut add = |found: Vec<Flat>| {
-        for flat in found {
-            let sum = match of_parameters.remove(&flat.name) {
-                Some(before) => Flat { values: flat.values + before.values, ..before },
-                None => flat,
-            };
-            of_parameters.insert(sum.name.clone(), sum);
-        }
-    };
+    let mut add = |found: Vec<Flat>| weights::add(&mut of_parameters, found);
     let leaf = |x: Tensor<3>| x.autodiff().require_grad();
     let x = leaf(x);
     let terms = terms(model, x.clone());
@@ -82,8 +74,7 @@ pub fn block_by_block<M: Stack>(
         let mut gradients = (model.enter(input, pass) * dx.autodiff()).sum().backward();
         add(weights::gradients(model, &mut gradients));
     }
-    let in_order = weights::shapes(model).into_iter().filter_map(|(name, _)| of_parameters.remove(&name)).collect();
-    (terms.into_iter().map(Tensor::inner).collect(), in_order)
+    (terms.into_iter().map(Tensor::inner).collect(), weights::in_order(model, of_parameters))
 }
 
 /// The sum of loss terms, `[1]`.

@@ -269,6 +269,22 @@ pub fn gradients<M: Family>(model: &M, gradients: &mut Gradients) -> Vec<Flat> {
     visit(model, Taken(Vec::new(), gradients)).0
 }
 
+/// Adds gradients to the sums so far, by their parameters' names: some may have no part in one loss or the other.
+pub fn add(sums: &mut BTreeMap<String, Flat>, more: Vec<Flat>) {
+    for flat in more {
+        let sum = match sums.remove(&flat.name) {
+            Some(before) => Flat { values: flat.values + before.values, ..before },
+            None => flat,
+        };
+        sums.insert(sum.name.clone(), sum);
+    }
+}
+
+/// Sums of gradients in the model's order.
+pub fn in_order<M: Family>(model: &M, mut sums: BTreeMap<String, Flat>) -> Vec<Flat> {
+    shapes(model).into_iter().filter_map(|(name, _)| sums.remove(&name)).collect()
+}
+
 /// Every parameter's name and shape, without touching its value.
 pub fn shapes<M: Family>(model: &M) -> Vec<(String, Vec<usize>)> {
     struct Shapes(Vec<(String, Vec<usize>)>);

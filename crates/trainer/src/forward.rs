@@ -7,6 +7,7 @@ use kernels::Precision;
 use model::checkpointed::{block_by_block, sum};
 use model::weights::{self, Flat, Freeze};
 use model::{Pass, Randomness};
+use std::collections::BTreeMap;
 
 /// How a step's gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +73,8 @@ pub fn step_gradient<M: Trainable>(
         .map(|weight| if weight > 0.0 { (options.loss_scale / weight) as f32 } else { 0.0 })
         .collect();
     let mut first_row = 0;
-    let mut total: Option<StepGradient> = None;
+    let mut sums: Option<Vec<Tensor<1>>> = None;
+    let mut of_parameters = BTreeMap::new();
     for batch in micro_batches {
         let rows = batch.shape[0] as u64;
         let mut batch = M::arranged(batch.clone(), device);
@@ -98,22 +100,15 @@ pub fn step_gradient<M: Trainable>(
                 (terms.into_iter().map(Tensor::inner).collect(), weights::gradients(model, &mut gradients))
             }
         };
-        let terms = terms.into_iter().map(|term| term / options.loss_scale).collect();
-        let step = StepGradient { terms, gradients };
-        total = Some(match total {
-            None => step,
-            Some(total) => StepGradient {
-                terms: total.terms.into_iter().zip(step.terms).map(|(a, b)| a + b).collect(),
-                gradients: total
-                    .gradients
-                    .into_iter()
-                    .zip(step.gradients)
-                    .map(|(a, b)| Flat { values: a.values + b.values, ..a })
-                    .collect(),
-            },
+        let terms = terms.into_iter().map(|term| term / options.loss_scale);
+        sums = Some(match sums {
+            None => terms.collect(),
+            Some(sums) => sums.into_iter().zip(terms).map(|(a, b)| a + b).collect(),
         });
+        weights::add(&mut of_parameters, gradients);
     }
-    total.expect("a step has at least one micro-batch")
+    let terms = sums.expect("a step has at least one micro-batch");
+    StepGradient { terms, gradients: weights::in_order(model, of_parameters) }
 }
 
 /// The weight of each loss term's targets over a whole step.

@@ -81,7 +81,12 @@ impl MemoryEstimate {
                 false => blocks * of_block + statistics,
                 true => blocks * stream + of_block,
             };
-        let table = if frozen.embeddings() { 0 } else { BYTES * vocab * width };
+        // A BERT's head has a bias, which is trained where only its layers are frozen.
+        let head_is_frozen = match model {
+            NetworkConfig::Gpt(_) => frozen.embeddings(),
+            NetworkConfig::Bert(_) => config.lora.is_some(),
+        };
+        let table = if head_is_frozen { 0 } else { BYTES * vocab * width };
         let logits = BYTES * kernels::cross_entropy::logits_at_once(tokens as usize, vocab as usize) as u64;
         let of_backward = BYTES * tokens * (2 * hidden + 3 * width);
 

@@ -86,26 +86,29 @@ impl Data {
 
     /// Every character of the text is an id, whichever part it stands in; other tokenizers know every byte, or an
     /// unknown token, and learn from the training part alone.
-    pub(crate) fn train_tokenizer(&self, config: &TokenizerConfig) -> Result<Tokenizer, Error> {
+    fn train_tokenizer(&self, config: &TokenizerConfig) -> Result<Tokenizer, Error> {
         Ok(match &self.everything {
             Some(everything) => Tokenizer::train(config, everything, self.many)?,
             None => Tokenizer::train(config, &self.parts.training_texts(), self.many)?,
         })
     }
 
-    /// Ids of the tokenizer that the model comes with, before a chat template brings more; a model may have rows to spare
-    /// for them.
-    pub(crate) fn known_ids(&self, config: &RunConfig) -> Result<usize, Error> {
-        let tokenizer = match (&config.tokenizer, &config.model.init_from) {
-            (Some(chosen), _) => self.train_tokenizer(chosen)?,
-            (None, Some(dir)) => checkpoint::tokenizer(dir)?,
-            (None, None) => return Ok(0),
-        };
-        Ok(tokenizer.vocab_size())
+    /// The tokenizer of a new run, before a chat template brings more tokens.
+    ///
+    /// # Errors
+    /// None is named, or it cannot be read or trained.
+    pub(crate) fn tokenizer(&self, config: &RunConfig) -> Result<Tokenizer, Error> {
+        match (&config.tokenizer, &config.model.init_from) {
+            (Some(chosen), _) => self.train_tokenizer(chosen),
+            (None, Some(dir)) => Ok(checkpoint::tokenizer(dir)?),
+            (None, None) => Err(Error::Config(
+                "`tokenizer` is missing; hint: `[tokenizer.char]`, `[tokenizer.bpe]` or `[tokenizer.bert]`".into(),
+            )),
+        }
     }
 }
 
 /// The texts of examples, pairs one after the other.
-pub(crate) fn texts(examples: &[Example]) -> Vec<String> {
+fn texts(examples: &[Example]) -> Vec<String> {
     examples.iter().flat_map(|example| [Some(&example.text), example.pair.as_ref()]).flatten().cloned().collect()
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
 use crate::network::{Network, NetworkConfig};
 use crate::parts::{Data, Parts};
-use crate::resume::Restored;
+use crate::resume::{Restored, settle_base};
 use crate::rows::Rows;
 use data::chat::{ChatSplits, ChatTemplate};
 use data::config::ProblemConfig;
@@ -106,16 +106,15 @@ impl Conversations {
     /// # Errors
     /// A config without [data.chat]; as a run's start, for data, tokenizer and shape.
     pub fn of(config: &RunConfig) -> Result<Self, Error> {
+        let mut config = config.clone();
+        settle_base(&mut config, None)?;
+        let config = &config;
         let objective = objective(config)?;
         if !matches!(config.data, SourceConfig::Chat(_)) {
             return Err(Error::Config("the config has no conversations; hint: `[data.chat]`".into()));
         }
         let data = Data::read(config, &objective)?;
-        let tokenizer = match (&config.tokenizer, &config.model.init_from) {
-            (Some(chosen), _) => data.train_tokenizer(chosen)?,
-            (None, Some(dir)) => checkpoint::tokenizer(dir)?,
-            (None, None) => return Err(Error::Config("`tokenizer` is missing; hint: `[tokenizer.bpe]`".into())),
-        };
+        let tokenizer = data.tokenizer(config)?;
         let (template, tokenizer) = ChatTemplate::for_training(&config.chat, tokenizer)?;
         let Shape { model, .. } = Shape::of(config, &tokenizer, BertHead::None)?;
         let Parts::Chat(splits) = data.parts else { unreachable!("[data.chat] gives conversations") };
@@ -136,19 +135,13 @@ impl Prepared {
         if let Some(restored) = resumed {
             restored.check_hash("the training data", &restored.state.data_hash, &data.hash)?;
         }
-        let mut tokenizer = match (resumed, &config.tokenizer, &config.model.init_from) {
-            (Some(restored), _, _) => {
+        let mut tokenizer = match resumed {
+            Some(restored) => {
                 let tokenizer = Tokenizer::from_file(&restored.dir)?;
                 restored.check_hash("the tokenizer", &restored.state.tokenizer_hash, &tokenizer.hash())?;
                 tokenizer
             }
-            (None, Some(chosen), _) => data.train_tokenizer(chosen)?,
-            (None, None, Some(dir)) => checkpoint::tokenizer(dir)?,
-            (None, None, None) => {
-                return Err(Error::Config(
-                    "`tokenizer` is missing; hint: `[tokenizer.char]`, `[tokenizer.bpe]` or `[tokenizer.bert]`".into(),
-                ));
-            }
+            None => data.tokenizer(config)?,
         };
         if let SourceConfig::Labelled(labelled) = &config.data {
             tokenizer = tokenizer.with_truncation(labelled.truncation);
@@ -162,7 +155,8 @@ impl Prepared {
             notes.push(format!("{new_tokens} tokens are new to the model"));
         }
         check_frozen(config, &model_config)?;
-        let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.known_ids(config)?;
+        // Those of a chat template, for which the model may have had rows to spare.
+        let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.tokenizer(config)?.vocab_size();
         let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), has_new_tokens)?;
         let frozen = adaptation.as_ref().map_or_else(|| config.train.frozen(), Adaptation::frozen);
         let counts = Network::counts(&model_config, config.lora.as_ref(), frozen)?;

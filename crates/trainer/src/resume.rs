@@ -69,12 +69,15 @@ const RANDOMNESS: [&str; 10] = [
 ];
 
 /// Finds what to go on from. The caller holds the run directory's lock.
-pub(crate) fn find(config: &RunConfig, resume: &Resume) -> Result<Option<Restored>, Error> {
-    let run_dir = &config.train.output_dir;
+pub(crate) fn find(config: &mut RunConfig, resume: &Resume) -> Result<Option<Restored>, Error> {
+    let run_dir = &config.train.output_dir.clone();
     let present = checkpoint::list(run_dir)?;
     let newest = present.iter().max_by_key(|listed| listed.step);
     let (dir, mut notes) = match (resume, newest) {
-        (Resume::Fresh, None) => return Ok(None),
+        (Resume::Fresh | Resume::Auto, None) => {
+            settle_base(config, None)?;
+            return Ok(None);
+        }
         (Resume::Fresh, Some(newest)) => {
             return Err(Error::Config(format!(
                 "`train.output_dir`: {} already holds a run (up to {}); hint: `--resume` goes on with it; to start over, \
@@ -82,9 +85,6 @@ pub(crate) fn find(config: &RunConfig, resume: &Resume) -> Result<Option<Restore
                 run_dir.display(),
                 checkpoint::step_name(newest.step)
             )));
-        }
-        (Resume::Auto, None) => {
-            return Ok(None);
         }
         (Resume::Auto, Some(_)) => {
             let found = checkpoint::find_latest(run_dir)?;
@@ -97,6 +97,7 @@ pub(crate) fn find(config: &RunConfig, resume: &Resume) -> Result<Option<Restore
         }
     };
     let state = TrainState::read(&dir)?;
+    settle_base(config, Some(&state))?;
     if let (Resume::From(_), Some(newest)) = (resume, newest)
         && newest.step > state.step
     {
@@ -111,6 +112,20 @@ pub(crate) fn find(config: &RunConfig, resume: &Resume) -> Result<Option<Restore
     notes.push(format!("resuming from {}", dir.display()));
     notes.extend(changes(config, &state, &dir)?);
     Ok(Some(Restored { dir, state, notes }))
+}
+
+/// Puts the checkpoint that a run directory in `model.init_from` stands for in its place: of a run that goes on the one it
+/// stood for when the run began, as `state` knows.
+///
+/// # Errors
+/// As [`checkpoint::resolve`].
+pub(crate) fn settle_base(config: &mut RunConfig, state: Option<&TrainState>) -> Result<(), Error> {
+    let Some(written) = config.model.init_from.take() else { return Ok(()) };
+    let saved = state.and_then(|state| state.config["model"]["init_from"].as_str()).map(PathBuf::from);
+    let found = checkpoint::resolve(&written)?;
+    let stood_for = saved.filter(|saved| found != written && saved.parent() == Some(&written) && saved.is_dir());
+    config.model.init_from = Some(stood_for.unwrap_or(found));
+    Ok(())
 }
 
 /// The settings that changed, a line each.

@@ -28,6 +28,47 @@ pub(crate) struct Rows {
     pub(crate) notes: Vec<String>,
 }
 
+/// Rows of different lengths, each encoded.
+trait EncodedRows {
+    fn is_empty(&self) -> bool;
+    fn tokens(&self) -> usize;
+    /// The share of padding in batches of `rows`.
+    fn padding_share(&self, rows: usize) -> f64;
+    fn batches(self, seq_len: usize) -> Result<Batches, data::Error>;
+    fn evaluation(self, seq_len: usize, most: usize) -> EvaluationRows;
+}
+
+macro_rules! encoded_rows {
+    ($type:ty, $constructor:ident) => {
+        impl EncodedRows for $type {
+            fn is_empty(&self) -> bool {
+                self.is_empty()
+            }
+
+            fn tokens(&self) -> usize {
+                self.tokens()
+            }
+
+            fn padding_share(&self, rows: usize) -> f64 {
+                self.padding_share(rows)
+            }
+
+            fn batches(self, seq_len: usize) -> Result<Batches, data::Error> {
+                Batches::$constructor(self, seq_len)
+            }
+
+            fn evaluation(self, seq_len: usize, most: usize) -> EvaluationRows {
+                EvaluationRows::$constructor(self, seq_len, most)
+            }
+        }
+    };
+}
+
+encoded_rows!(ChatExamples, chat);
+encoded_rows!(TaggedExamples, tagged);
+encoded_rows!(Examples, labelled);
+encoded_rows!(DocumentRows, documents);
+
 impl Rows {
     pub(crate) fn new(
         parts: &Parts,
@@ -50,6 +91,25 @@ impl Rows {
                 _ => Self::of_texts(texts, config, objective, tokenizer, model, most),
             },
         }
+    }
+
+    /// Of rows that are all encoded; `test_tokens` and `documents` are counted by whoever encoded them.
+    #[allow(clippy::too_many_arguments)]
+    fn encoded<R: EncodedRows>(
+        train: R,
+        validation: R,
+        test_tokens: usize,
+        documents: [usize; 3],
+        config: &RunConfig,
+        seq_len: usize,
+        most: usize,
+        notes: Vec<String>,
+    ) -> Result<Self, Error> {
+        let tokens = [train.tokens(), validation.tokens(), test_tokens];
+        let padding = train.padding_share(config.train.micro_batch_size);
+        let evaluates = config.train.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| validation.evaluation(seq_len, most));
+        Ok(Self { train: train.batches(seq_len)?, validation, documents, tokens, padding, notes })
     }
 
     fn chat(
@@ -90,11 +150,7 @@ impl Rows {
             }
         }
         let documents = [&splits.train, &splits.validation, &splits.test].map(Vec::len);
-        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
-        let padding = train.padding_share(settings.micro_batch_size);
-        let evaluates = settings.eval_every > 0 && !validation.is_empty();
-        let validation = evaluates.then(|| EvaluationRows::chat(validation, seq_len, most));
-        Ok(Self { train: Batches::chat(train, seq_len)?, validation, documents, tokens, padding, notes })
+        Self::encoded(train, validation, test.tokens(), documents, config, seq_len, most, notes)
     }
 
     fn tagged(
@@ -110,15 +166,11 @@ impl Rows {
         let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(|part| encode(part));
         let (train, validation, test) = (train?, validation?, test?);
         let documents = [train.len(), validation.len(), test.len()];
-        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
-        let padding = train.padding_share(settings.micro_batch_size);
         let mut notes = Vec::new();
         if train.truncated() > 0 {
             notes.push(format!("{} training sentences are cut to {seq_len} tokens", train.truncated()));
         }
-        let evaluates = settings.eval_every > 0 && !validation.is_empty();
-        let validation = evaluates.then(|| EvaluationRows::tagged(validation, seq_len, most));
-        Ok(Self { train: Batches::tagged(train, seq_len)?, validation, documents, tokens, padding, notes })
+        Self::encoded(train, validation, test.tokens(), documents, config, seq_len, most, notes)
     }
 
     fn sentence_pairs(
@@ -179,8 +231,6 @@ impl Rows {
         let validation = encode(&splits.validation, &[])?;
         let test = encode(&splits.test, &[])?;
         let documents = [train.len(), validation.len(), test.len()];
-        let tokens = [train.tokens(), validation.tokens(), test.tokens()];
-        let padding = train.padding_share(settings.micro_batch_size);
         let mut notes = Vec::new();
         if train.truncated() > 0 {
             notes.push(format!("{} training texts are cut to {seq_len} tokens", train.truncated()));
@@ -188,9 +238,7 @@ impl Rows {
         if let Some(augmenter) = Augmenter::new(&config.augment, settings.seed)? {
             train = train.augmented(augmenter, tokenizer, &splits.train);
         }
-        let evaluates = settings.eval_every > 0 && !validation.is_empty();
-        let validation = evaluates.then(|| EvaluationRows::labelled(validation, seq_len, most));
-        Ok(Self { train: Batches::labelled(train, seq_len)?, validation, documents, tokens, padding, notes })
+        Self::encoded(train, validation, test.tokens(), documents, config, seq_len, most, notes)
     }
 
     /// Rows that hold whole documents, where they are so short that windows would run over several.
@@ -214,13 +262,9 @@ impl Rows {
         let train = rows(&train, settings.seed)?;
         let validation = rows(&validation, EVALUATION_SEED)?;
         let notes = vec!["a row holds whole documents, none of which sees another".to_string()];
-        let padding = train.padding_share(settings.micro_batch_size);
-        let tokens = [train.tokens(), validation.tokens(), test.iter().map(Vec::len).sum()];
-        let evaluates = settings.eval_every > 0 && !validation.is_empty();
-        let validation = evaluates.then(|| EvaluationRows::documents(validation, seq_len, most));
+        let test = test.iter().map(Vec::len).sum();
         let documents = texts.each_ref().map(Vec::len);
-        let train = Batches::documents(train, seq_len)?;
-        Ok(Some(Self { train, validation, documents, tokens, padding, notes }))
+        Self::encoded(train, validation, test, documents, config, seq_len, most, notes).map(Some)
     }
 
     fn of_texts(

@@ -102,7 +102,9 @@ struct Progress {
 /// # Errors
 /// As [`Trainer::new`], for data, tokenizer and shapes.
 pub fn plan(config: &RunConfig) -> Result<Plan, Error> {
-    Ok(Prepared::new(config, None)?.plan)
+    let mut config = config.clone();
+    resume::settle_base(&mut config, None)?;
+    Ok(Prepared::new(&config, None)?.plan)
 }
 
 impl Trainer {
@@ -111,13 +113,13 @@ impl Trainer {
     /// # Errors
     /// A directory that is in use or cannot be written, data that cannot be used, a config that contradicts what is
     /// to be resumed, too little free space.
-    pub fn new(config: RunConfig, resume: &Resume, device: &OpenDevice) -> Result<Self, Error> {
+    pub fn new(mut config: RunConfig, resume: &Resume, device: &OpenDevice) -> Result<Self, Error> {
         let since = Instant::now();
         check_precision(&config, device)?;
         let scaled = config.train.precision == Precision::F16;
         let run_dir = config.train.output_dir.clone();
         let lock = RunLock::acquire(&run_dir)?;
-        let restored = resume::find(&config, resume)?;
+        let restored = resume::find(&mut config, resume)?;
         let prepared = Prepared::new(&config, restored.as_ref())?;
         let Prepared {
             tokenizer,

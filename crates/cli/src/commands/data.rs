@@ -3,7 +3,9 @@
 use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
 use data::SourceConfig;
 use data::chat::{self, ChatStats, Conversation, Message, Redactor, Severity, TokenKind};
-use data::config::{ChatConfig, ChatFiles, ChatFormat, OnBadRow, RedactConfig, RedactKind, RedactPattern};
+use data::config::{
+    ChatConfig, ChatFiles, ChatFormat, OnBadRow, ProblemConfig, RedactConfig, RedactKind, RedactPattern,
+};
 use data::source::labelled::Example;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -212,6 +214,11 @@ fn lint(arguments: &OfConfig) -> Result<(), Failure> {
 /// The parts as the training sees them: cleaned, redacted, and in its order.
 fn split(arguments: &Split) -> Result<(), Failure> {
     let config = RunConfig::load(&arguments.of.config, &arguments.of.sets)?.config;
+    let dir = &arguments.output;
+    let files = ["train.jsonl", "validation.jsonl", "test.jsonl"].map(|name| dir.join(name));
+    if let Some(there) = files.iter().find(|path| path.exists()) {
+        return Err(Failure::new(USAGE, format!("{} is there already; hint: name a new directory", there.display())));
+    }
     let parts: [Vec<Value>; 3] = match &config.data {
         SourceConfig::Labelled(source) => {
             let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
@@ -221,7 +228,12 @@ fn split(arguments: &Split) -> Result<(), Failure> {
                 if let (Some(name), Some(pair)) = (&source.text_pair, &example.pair) {
                     record.insert(name.clone(), json!(pair));
                 }
-                record.insert(source.label.clone(), json!(example.labels.join(&source.label_separator)));
+                // Labels may hold the separator where they came as a list.
+                let label = match source.problem {
+                    ProblemConfig::MultiLabel => json!(example.labels),
+                    _ => json!(example.labels.first()),
+                };
+                record.insert(source.label.clone(), label);
                 Value::Object(record)
             };
             [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
@@ -239,9 +251,7 @@ fn split(arguments: &Split) -> Result<(), Failure> {
         }
         _ => return Err(Failure::new(USAGE, "there are no rows to write; hint: `[data.labelled]` or `[data.chat]`")),
     };
-    let dir = &arguments.output;
     std::fs::create_dir_all(dir).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", dir.display())))?;
-    let files = ["train.jsonl", "validation.jsonl", "test.jsonl"].map(|name| dir.join(name));
     for (path, rows) in files.iter().zip(&parts) {
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         std::fs::write(path, lines).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", path.display())))?;
@@ -283,7 +293,7 @@ fn redact(arguments: Redact) -> Result<(), Failure> {
 }
 
 /// A file is not written while it is read.
-fn refuse_in_place(input: &Path, output: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_in_place(input: &Path, output: &Path) -> Result<(), Failure> {
     let same = match (input.canonicalize(), output.canonicalize()) {
         (Ok(input), Ok(output)) => input == output,
         _ => false,

@@ -141,6 +141,29 @@ fn logits_of_every_bert_head_equal_huggingface_and_a_wrong_gelu_would_not() {
 }
 
 #[test]
+fn a_micro_batch_without_a_masked_token_takes_nothing_from_the_others() {
+    let device = model::device::ndarray().autodiff();
+    for golden in CLASSES.map(Golden::open) {
+        let masked = matches!(golden.config.head, BertHead::MaskedLm | BertHead::PreTraining);
+        if !masked {
+            continue;
+        }
+        let model = golden.model(&device);
+        let mut without = golden.batch();
+        without.weights.iter_mut().flatten().for_each(|weight| *weight = 0.0);
+        let alone = golden.step(&model, StepOptions::default(), &device).gradients;
+        for batches in [[golden.batch(), without.clone()], [without.clone(), golden.batch()]] {
+            let together = step_gradient(&model, &batches, StepOptions::default(), &device).gradients;
+            assert_eq!(together.len(), alone.len(), "{}", golden.name);
+            for (ours, expected) in together.iter().zip(&alone) {
+                let [a, b] = [ours, expected].map(|flat| weights::to_host(flat.values.clone()));
+                assert!(ours.name == expected.name && distance(&a, &b).0 < 1e-5, "{}: {}", golden.name, ours.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_bert_gradient_equals_pytorch() {
     for golden in CLASSES.map(Golden::open) {
         for (device_name, device) in devices() {

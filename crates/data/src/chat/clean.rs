@@ -47,7 +47,7 @@ pub fn check_clean(config: &CleanConfig) -> Result<(), Error> {
 }
 
 /// Cleans every message; returns how many conversations it changed.
-pub(super) fn clean_messages(conversations: &mut [Conversation], cleaner: &TextCleaner) -> usize {
+pub fn clean_messages(conversations: &mut [Conversation], cleaner: &TextCleaner) -> usize {
     if !cleaner.is_active() {
         return 0;
     }

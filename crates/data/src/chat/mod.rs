@@ -26,7 +26,7 @@ mod stats;
 mod template;
 mod turns;
 
-pub use clean::check_clean;
+pub use clean::{check_clean, clean_messages};
 pub use conversation::{Conversation, Message};
 pub use convert::{Converted, convert, redact_file, write_messages};
 pub use fitting::with_system;
@@ -41,3 +41,4 @@ pub(crate) use splits::check;
 pub use splits::{ChatSplits, read};
 pub use stats::{ChatStats, Distribution};
 pub use template::ChatTemplate;
+pub use turns::roles;

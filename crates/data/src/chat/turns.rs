@@ -15,6 +15,11 @@ const ROLES: [(&str, &[&str]); 4] = [
     ("tool", &["tool", "function", "observation"]),
 ];
 
+/// The roles, as conversations have them once they are read.
+pub fn roles() -> impl Iterator<Item = &'static str> {
+    ROLES.iter().map(|(role, _)| *role)
+}
+
 /// The role that a name stands for; upper and lower case are the same.
 pub(super) fn role(name: &str) -> Result<&'static str, Problem> {
     let lower = name.trim().to_lowercase();

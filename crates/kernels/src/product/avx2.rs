@@ -20,18 +20,7 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack, in_place: bool) -> Tier {
-    Tier {
-        rows: ROWS,
-        lanes: LANES,
-        tiles: &TILES,
-        pack,
-        pack_rows: None,
-        turns_rows: false,
-        pair: 1,
-        block: 192,
-        multiple: 1,
-        in_place,
-    }
+    Tier::plain(ROWS, LANES, &TILES, pack, in_place)
 }
 
 pub(super) static F32: Tier = tier(portable::pack::<{ FULL }>, true);

@@ -32,18 +32,7 @@ static F32_TILES: [&[Tile]; ROWS] = tiles!(f32_tile);
 static BF16_TILES: [&[Tile]; ROWS] = tiles!(bf16_tile);
 
 const fn tier(pack: Pack, in_place: bool) -> Tier {
-    Tier {
-        rows: ROWS,
-        lanes: LANES,
-        tiles: &F32_TILES,
-        pack,
-        pack_rows: None,
-        turns_rows: false,
-        pair: 1,
-        block: 192,
-        multiple: 1,
-        in_place,
-    }
+    Tier::plain(ROWS, LANES, &F32_TILES, pack, in_place)
 }
 
 const fn rounded(pack: Pack) -> Tier {

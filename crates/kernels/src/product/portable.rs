@@ -13,18 +13,7 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack) -> Tier {
-    Tier {
-        rows: ROWS,
-        lanes: LANES,
-        tiles: &TILES,
-        pack,
-        pack_rows: None,
-        turns_rows: false,
-        pair: 1,
-        block: 192,
-        multiple: 1,
-        in_place: false,
-    }
+    Tier::plain(ROWS, LANES, &TILES, pack, false)
 }
 
 pub(super) static F32: Tier = tier(pack::<{ FULL }>);

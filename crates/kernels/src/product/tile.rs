@@ -114,6 +114,29 @@ pub(super) struct Tier {
 }
 
 impl Tier {
+    /// One that computes in f32, a number a step.
+    pub const fn plain(
+        rows: usize,
+        lanes: usize,
+        tiles: &'static [&'static [Tile]],
+        pack: Pack,
+        in_place: bool,
+    ) -> Self {
+        // A panel of three vectors and this many steps leaves room in a nearest cache of 48 KiB.
+        Self {
+            rows,
+            lanes,
+            tiles,
+            pack,
+            pack_rows: None,
+            turns_rows: false,
+            pair: 1,
+            block: 192,
+            multiple: 1,
+            in_place,
+        }
+    }
+
     /// Columns of a whole tile.
     pub fn columns(&self) -> usize {
         self.lanes * self.tiles[0].len()

@@ -127,13 +127,7 @@ impl RunConfig {
         let Checked { mut findings, tainted, missing, table } = check::check(&document, &shape);
         let right_keys = findings.is_empty();
         let config = match RunConfig::deserialize(table) {
-            Ok(mut config) => {
-                // A run directory stands for its best checkpoint. One that has none is told below.
-                if let Some(directory) = &mut config.model.init_from
-                    && let Ok(found) = checkpoint::resolve(directory)
-                {
-                    *directory = found;
-                }
+            Ok(config) => {
                 findings.extend(problems(&config, &document, &tainted, &missing));
                 Some(config)
             }

@@ -155,13 +155,15 @@ impl Problems {
     fn model(&mut self, model: &ModelConfig) {
         if let Some(directory) = &model.init_from {
             let missing = if !directory.exists() {
-                Some("does not exist")
+                Some("does not exist".to_owned())
             } else if !directory.is_dir() {
-                Some("is not a directory")
-            } else if !directory.join("config.json").is_file() && !checkpoint::is_adapter_dir(directory) {
-                Some("has no config.json")
+                Some("is not a directory".to_owned())
             } else {
-                None
+                match checkpoint::resolve(directory) {
+                    Ok(found) if found.join("config.json").is_file() || checkpoint::is_adapter_dir(&found) => None,
+                    Ok(_) => Some("has no config.json".to_owned()),
+                    Err(error) => Some(format!("is a run without a checkpoint to start from: {error}")),
+                }
             };
             if let Some(missing) = missing {
                 self.add(
@@ -194,6 +196,13 @@ impl Problems {
                 ["lora", "model.init_from"],
                 "[lora] adapts a pre-trained model, and there is none",
                 "set `model.init_from` to a HuggingFace directory, or leave [lora] out to train all weights",
+            );
+        }
+        if config.tokenizer.as_ref().is_some_and(|tokenizer| !matches!(tokenizer, TokenizerConfig::File(_))) {
+            self.add(
+                ["tokenizer", "lora"],
+                "[lora] does not train the embedding, which knows the ids of the model's own tokenizer alone",
+                "leave [tokenizer] out",
             );
         }
         let layers = match (&config.model.gpt, &config.model.bert) {
@@ -285,6 +294,11 @@ impl Problems {
         if let Some(role) = config.chat.role_weights.iter().find(|(_, w)| **w < 0.0).map(|(role, _)| role) {
             self.add(["chat.role_weights"], format!("`chat.role_weights.{role}` is below 0"), "0 trains nothing");
         }
+        let known: Vec<&str> = data::chat::roles().collect();
+        if let Some(role) = config.chat.role_weights.keys().find(|role| !known.contains(&role.as_str())) {
+            let message = format!("`chat.role_weights.{role}`: no message has the role `{role}`");
+            self.add(["chat.role_weights"], message, format!("the roles are {}", known.join(", ")));
+        }
         if let Err(error) = data::chat::Redactor::new(&config.redact) {
             self.add(["redact"], error.to_string(), "");
         }
@@ -327,7 +341,8 @@ impl Problems {
 
     fn objective(&mut self, config: &RunConfig) {
         let SourceConfig::Labelled(labelled) = &config.data else { return };
-        if config.train.label_smoothing > 0.0 && labelled.problem != ProblemConfig::SingleLabel {
+        let of_tokens = matches!(config.objective, Some(ObjectiveConfig::MaskedLm(_)));
+        if config.train.label_smoothing > 0.0 && labelled.problem != ProblemConfig::SingleLabel && !of_tokens {
             let message = "`train.label_smoothing` needs `data.labelled.problem` = \"single_label\"";
             self.add(["train.label_smoothing"], message, "leave it out");
         }

@@ -1,12 +1,13 @@
 //! `firebox eval` of a chat model on conversations
 
 use super::{Arguments, Part, chosen, run_config};
+use crate::commands::data::refuse_in_place;
 use crate::commands::{checkpoint_dir, open_device, open_model};
 use crate::report::{CHECKPOINT, DATA, Failure, OUTPUT, USAGE, print, print_json};
-use checkpoint::Pretrained;
-use data::EvaluationRows;
-use data::chat::{ChatExamples, ChatTemplate, Conversation, Message, with_system};
+use checkpoint::{Pretrained, TrainState};
+use data::chat::{ChatExamples, ChatTemplate, Conversation, Message, Redactor, with_system};
 use data::config::{ChatConfig, ChatTrainingConfig, SourceConfig};
+use data::{EvaluationRows, TextCleaner};
 use model::OpenDevice;
 use serde_json::json;
 use std::fs::File;
@@ -18,16 +19,23 @@ use trainer::metrics::AnswerReport;
 /// Measures a chat model: its loss on the tokens that a training would train, and its answers if they are asked for.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let dir = checkpoint_dir(&arguments.checkpoint)?;
-    let config = run_config(&dir).ok();
     // What counts in training counts here; a directory from elsewhere says nothing about it.
-    let chat = config.as_ref().map_or_else(ChatTrainingConfig::default, |(config, _)| config.chat.clone());
-    let hash = config.as_ref().map(|(_, state)| state.data_hash.clone());
-    let conversations = match &arguments.data {
-        Some(path) => of_file(path)?,
-        None => {
-            let (config, _) = run_config(&dir)?;
-            of_run(&config, arguments.split.unwrap_or(Part::Test), hash.as_deref())?
+    let of_run = match TrainState::read(&dir) {
+        Err(checkpoint::Error::NoTrainState { .. }) if arguments.data.is_some() => None,
+        _ => Some(run_config(&dir)?),
+    };
+    let chat = of_run.as_ref().map_or_else(ChatTrainingConfig::default, |(config, _)| config.chat.clone());
+    let conversations = match (&arguments.data, &of_run) {
+        (Some(path), of_run) => of_file(path, of_run.as_ref().map(|(config, _)| config))?,
+        (None, Some((config, state))) => part(config, arguments.split.unwrap_or(Part::Test), &state.data_hash)?,
+        (None, None) => unreachable!("without a file there is a run, or there was an error"),
+    };
+    let mut answers_file = match (&arguments.answers, &arguments.data) {
+        (Some(Some(path)), data) => {
+            data.as_ref().map_or(Ok(()), |data| refuse_in_place(data, path))?;
+            Some((path.as_path(), BufWriter::new(File::create(path).map_err(failed(path))?)))
         }
+        _ => None,
     };
     let device = open_device(&arguments.device)?;
     arguments.weights.check(&device)?;
@@ -50,7 +58,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         trainer::evaluate(&opened.model, batches, model::Precision::F32, &device.device)
     });
     let report = match &arguments.answers {
-        Some(file) => Some(answers(arguments, &opened, &template, &device, &chat, &conversations, file.as_deref())?),
+        Some(_) => {
+            let answered = answers(arguments, &opened, &template, &device, &chat, &conversations)?;
+            if let Some((path, out)) = &mut answers_file {
+                answered.write(out).map_err(failed(path))?;
+            }
+            Some(answered.report()?)
+        }
         None => None,
     };
     let (loss, perplexity, accuracy, tokens) = (result.loss, result.perplexity(), result.accuracy, result.tokens);
@@ -73,25 +87,59 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     report.map_or(Ok(()), |report| print(&report.table()))
 }
 
-fn of_file(path: &Path) -> Result<Vec<Conversation>, Failure> {
+/// The conversations of a file, cleaned and redacted as those of the run were.
+fn of_file(path: &Path, run: Option<&RunConfig>) -> Result<Vec<Conversation>, Failure> {
     let mut conversations = Vec::new();
     data::chat::read_file(path, &ChatConfig::of_file(path), &mut Vec::new(), |conversation| {
         conversations.push(conversation);
         Ok(())
     })?;
+    if let Some(run) = run {
+        data::chat::clean_messages(&mut conversations, &TextCleaner::new(&run.clean)?);
+        Redactor::new(&run.redact)?.redact_conversations(&mut conversations);
+    }
     Ok(conversations)
 }
 
 /// A part of the conversations that a run was made from.
-fn of_run(config: &RunConfig, part: Part, hash: Option<&str>) -> Result<Vec<Conversation>, Failure> {
+fn part(config: &RunConfig, part: Part, hash: &str) -> Result<Vec<Conversation>, Failure> {
     let SourceConfig::Chat(source) = &config.data else {
         return Err(Failure::new(USAGE, "the run was not made from conversations or labels; hint: --data FILE"));
     };
     let splits = data::chat::read(source, &config.split, &config.clean, &config.redact)?;
-    chosen(part, &splits.hash, hash, splits.validation, splits.test)
+    chosen(part, &splits.hash, Some(hash), splits.validation, splits.test)
 }
 
-/// Answers the last message before each conversation's last answer, and compares with that answer.
+/// What writing to a file fails with.
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::new(OUTPUT, format!("{}: {error}", path.display()))
+}
+
+/// What a model answered.
+struct Answered {
+    /// The messages before each answer, the answer that stands there, and the model's.
+    rows: Vec<(Vec<Message>, String, String)>,
+}
+
+impl Answered {
+    fn report(&self) -> Result<AnswerReport, Failure> {
+        let (right, given): (Vec<&str>, Vec<&str>) =
+            self.rows.iter().map(|(_, right, given)| (right.as_str(), given.as_str())).unzip();
+        AnswerReport::new(&right, &given).map_err(|error| Failure::new(DATA, error))
+    }
+
+    /// A line of JSON for each.
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for (prompt, right, given) in &self.rows {
+            let messages = prompt.iter().map(|message| json!({"role": message.role, "content": message.content}));
+            let line = json!({"messages": messages.collect::<Vec<_>>(), "right": right, "answer": given});
+            writeln!(out, "{line}")?;
+        }
+        out.flush()
+    }
+}
+
+/// The model's answers to what stands before each conversation's last answer.
 fn answers(
     arguments: &Arguments,
     opened: &Pretrained,
@@ -99,8 +147,7 @@ fn answers(
     device: &OpenDevice,
     chat: &ChatTrainingConfig,
     conversations: &[Conversation],
-    file: Option<&Path>,
-) -> Result<AnswerReport, Failure> {
+) -> Result<Answered, Failure> {
     let asked = conversations.iter().filter_map(|conversation| {
         let mut messages = with_system(chat, conversation).messages;
         let last = messages.iter().rposition(|message| message.role == "assistant")?;
@@ -114,23 +161,6 @@ fn answers(
     if unanswered > 0 {
         eprintln!("{unanswered} conversations leave no room for an answer and are left out");
     }
-    let answered: Vec<(&Vec<Message>, String, String)> = prompts
-        .iter()
-        .zip(right)
-        .zip(given)
-        .filter_map(|((prompt, right), given)| Some((prompt, right, given?)))
-        .collect();
-    if let Some(path) = file {
-        let failed = |error: std::io::Error| Failure::new(OUTPUT, format!("{}: {error}", path.display()));
-        let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-        for (prompt, right, given) in &answered {
-            let messages = prompt.iter().map(|message| json!({"role": message.role, "content": message.content}));
-            let line = json!({"messages": messages.collect::<Vec<_>>(), "right": right, "answer": given});
-            writeln!(out, "{line}").map_err(failed)?;
-        }
-        out.flush().map_err(failed)?;
-    }
-    let (right, given): (Vec<&str>, Vec<&str>) =
-        answered.iter().map(|(_, right, given)| (right.as_str(), given.as_str())).unzip();
-    AnswerReport::new(&right, &given).map_err(|error| Failure::new(DATA, error))
+    let rows = prompts.into_iter().zip(right).zip(given);
+    Ok(Answered { rows: rows.filter_map(|((prompt, right), given)| Some((prompt, right, given?))).collect() })
 }

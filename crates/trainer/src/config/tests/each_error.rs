@@ -335,6 +335,19 @@ fn an_empty_file_says_what_a_config_needs() {
 }
 
 #[test]
+fn weights_of_roles_and_a_tokenizer_beside_an_adapter_are_looked_at() {
+    let said = |more: &str| parse(&format!("{GOOD}\n{more}"), &[]).unwrap_err();
+    let unknown = said("[chat]\nrole_weights = { asistant = 0.5 }");
+    assert!(unknown.contains("no message has the role `asistant`; hint: the roles are system, user"), "{unknown}");
+    assert!(said("[chat]\nrole_weights = { user = -1 }").contains("`chat.role_weights.user` is below 0"));
+    let beside = said("[lora]\nrank = 4");
+    assert!(
+        beside.contains("knows the ids of the model's own tokenizer alone; hint: leave [tokenizer] out"),
+        "{beside}"
+    );
+}
+
+#[test]
 fn errors_that_all_concern_the_data_or_the_checkpoint_say_so() {
     let subject = |sets: &[&str]| {
         let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
