@@ -26,6 +26,9 @@ pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// `transformers` look for whole weights.
 const MODEL_CONFIG_FILE: &str = "adapted_config.json";
 
+/// Which weights the adapter was trained beside; see [`weights_hash`].
+const BASE_HASH_FILE: &str = "adapted_model.blake3";
+
 /// What PEFT puts before the names of the model that it wraps.
 const PREFIX: &str = "base_model.model.";
 
@@ -238,6 +241,7 @@ pub(crate) fn merged(dir: &Path) -> Result<(Value, Tensors), Error> {
     let config = AdapterConfig::read(dir)?;
     let base = config.base(dir)?;
     verify(&base)?;
+    check_base(dir, &base, &weights_hash(&base)?)?;
     let (mut tensors, _) = open_model(&base)?.tensors()?;
     let (low_rank, whole): (Tensors, Tensors) = read_adapter(dir)?.into_iter().partition(|(name, _)| is_adapter(name));
     let hf = hf_config(dir, &base, &config, &whole)?;
@@ -359,7 +363,14 @@ pub(crate) fn json_of(dir: &Path, path: &Path) -> Result<Value, Error> {
 
 /// Makes the files of a model's directory those of its adapter: the adapter's tensors and config take the place of the
 /// weights.
-pub fn with_adapter_only<M: Family>(mut contents: Contents, model: &M, config: &AdapterConfig) -> Contents {
+///
+/// `base_hash` is the [`weights_hash`] of the model that is adapted.
+pub fn with_adapter_only<M: Family>(
+    mut contents: Contents,
+    model: &M,
+    config: &AdapterConfig,
+    base_hash: &str,
+) -> Contents {
     let whole = config.modules_to_save.clone().unwrap_or_default();
     let mut tensors: Vec<Flat> = model::weights::stored(model)
         .into_iter()
@@ -375,7 +386,47 @@ pub fn with_adapter_only<M: Family>(mut contents: Contents, model: &M, config: &
     contents.extend(model_config.map(|config| (MODEL_CONFIG_FILE.to_string(), config)));
     contents.insert(WEIGHTS_FILE.into(), File::on_device(tensors));
     contents.insert(CONFIG_FILE.into(), config.to_file());
+    contents.insert(BASE_HASH_FILE.into(), File::Bytes(format!("{base_hash}\n").into_bytes()));
     contents
+}
+
+/// BLAKE3 (hexadecimal) over a model directory's files of weights, so that an adapter can tell its own model from another of
+/// the same shape.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn weights_hash(dir: &Path) -> Result<String, Error> {
+    let entries = fs::read_dir(dir).map_err(|error| Error::read(dir, error))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
+    let mut paths = paths.map_err(|error| Error::read(dir, error))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    let mut hasher = blake3::Hasher::new();
+    for path in paths {
+        let mut file = fs::File::open(&path).map_err(|error| Error::read(&path, error))?;
+        std::io::copy(&mut file, &mut hasher).map_err(|error| Error::read(&path, error))?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Refuses an adapter, in `dir`, of other weights than those of this [`weights_hash`]; one that does not say which passes.
+///
+/// # Errors
+/// [`Error::Malformed`] for another model; [`Error::Read`].
+pub fn check_base(dir: &Path, base: &Path, base_hash: &str) -> Result<(), Error> {
+    let path = dir.join(BASE_HASH_FILE);
+    match fs::read_to_string(&path) {
+        Ok(saved) if saved.trim() == base_hash => Ok(()),
+        Ok(_) => {
+            let why = format!(
+                "{} has other weights than when the adapter was trained beside it; hint: bring them back, or train again",
+                base.display()
+            );
+            Err(Error::malformed(&path, why))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::read(&path, error)),
+    }
 }
 
 /// `modules_to_save` as PEFT must read it: of a token embedding that is the head too, it knows two.
@@ -420,6 +471,7 @@ mod tests {
             ("r", json!("many")),
             ("bias", json!("all")),
             ("use_dora", json!(true)),
+            ("init_lora_weights", json!("pissa_niter_4")),
             ("alpha_pattern", json!({"c_attn": 3})),
         ] {
             let error = config(key, value).unwrap_err().to_string();

@@ -9,7 +9,7 @@ use model::bert::BertHead;
 use model::weights::{Family, Freeze, TOKEN_EMBEDDING};
 use model::{Bert, Gpt, LoraConfig, Tensors};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a run with a `[lora]` table does to the model it starts from.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Adaptation {
     pub config: LoraConfig,
     /// The directory of the model that is adapted.
     base: PathBuf,
+    /// Its [`adapter::weights_hash`].
+    base_hash: String,
     /// Modules that the adapted model lacks, trained and saved whole.
     whole: &'static [&'static str],
 }
@@ -66,7 +68,13 @@ impl Adaptation {
                 modules_of_head(&model.head, &Bert::parameters_of(initial).keys().cloned().collect::<Vec<_>>())?
             }
         };
-        Ok(Some(Self { config: lora.clone(), base: base.clone(), whole }))
+        let base_hash = adapter::weights_hash(base)?;
+        Ok(Some(Self { config: lora.clone(), base: base.clone(), base_hash, whole }))
+    }
+
+    /// Refuses to go on from a checkpoint that was trained beside other weights.
+    pub fn check(&self, resumed: &Path) -> Result<(), Error> {
+        Ok(adapter::check_base(resumed, &self.base, &self.base_hash)?)
     }
 
     /// Everything but the adapter and what the adapted model lacks.
@@ -88,7 +96,9 @@ impl Adaptation {
     pub fn files(&self, network: &Network, model: &NetworkConfig, tokenizer: &Tokenizer) -> Contents {
         let contents = network.files(model, tokenizer);
         match network {
-            Network::Gpt(gpt) => adapter::with_adapter_only(contents, gpt, &self.to_peft("CAUSAL_LM", true)),
+            Network::Gpt(gpt) => {
+                adapter::with_adapter_only(contents, gpt, &self.to_peft("CAUSAL_LM", true), &self.base_hash)
+            }
             Network::Bert(bert) => {
                 let task = match model {
                     NetworkConfig::Bert(model) => match model.head {
@@ -98,7 +108,7 @@ impl Adaptation {
                     },
                     NetworkConfig::Gpt(_) => "",
                 };
-                adapter::with_adapter_only(contents, bert, &self.to_peft(task, false))
+                adapter::with_adapter_only(contents, bert, &self.to_peft(task, false), &self.base_hash)
             }
         }
     }

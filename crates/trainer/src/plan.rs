@@ -158,6 +158,9 @@ impl Prepared {
         // Those of a chat template, for which the model may have had rows to spare.
         let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.tokenizer(config)?.vocab_size();
         let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), has_new_tokens)?;
+        if let (Some(restored), Some(adaptation)) = (resumed, &adaptation) {
+            adaptation.check(&restored.dir)?;
+        }
         let frozen = adaptation.as_ref().map_or_else(|| config.train.frozen(), Adaptation::frozen);
         let counts = Network::counts(&model_config, config.lora.as_ref(), frozen)?;
         let mut parameters = model_config.parameters();

@@ -268,6 +268,15 @@ fn a_checkpoint_holds_the_adapter_alone_and_is_used_merged_and_resumed_like_a_mo
     assert!(end(&run) == end(&other), "the resumed run ended differently");
     let ended = other.train(&["--resume", "--set", "model.init_from='run/step-000006'"]);
     assert!(ended.code == Some(2) && ended.stderr.contains("model.init_from"), "{}", ended.stderr);
+
+    // Another model in its place is not taken for the one that was adapted.
+    let another = base_of_and_talks(&["train.seed=99"]);
+    std::fs::remove_dir_all(run.path("base")).expect("there");
+    std::fs::rename(another.path("base"), run.path("base")).expect("the same disk");
+    for arguments in [&["merge", "run/step-000012", "again"][..], &["train", "run.toml", "--resume"]] {
+        let ended = run.firebox(arguments);
+        assert!(ended.code == Some(4) && ended.stderr.contains("has other weights"), "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -394,7 +403,15 @@ fn what_cannot_be_adapted_is_refused_by_name() {
         other.train(&["--set", "train.max_steps=1", "--set", "schedule.constant={}", "--set", "model.gpt.d_model=32"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     std::fs::rename(other.path("run/step-000001"), run.path("base/step-000020")).expect("on one disk");
-    asks("`transformer.h.0.attn.c_attn` has LoRA matrices");
+    asks("has other weights");
+    // Also where nothing says which weights they were, as PEFT's do not.
+    std::fs::create_dir(run.path("bare")).expect("writable");
+    let kept = |name: &String| !["adapted_model.blake3", "manifest.json"].contains(&name.as_str());
+    for (name, bytes) in files(&run.path("run/step-000002")).into_iter().filter(|(name, _)| kept(name)) {
+        std::fs::write(run.path("bare").join(name), bytes).expect("writable");
+    }
+    let ended = run.firebox(&["merge", "bare", "merged"]);
+    assert!(ended.stderr.contains("`transformer.h.0.attn.c_attn` has LoRA matrices"), "{}", ended.stderr);
     let ended = run.firebox(&["merge", "base/moved", "merged"]);
     assert!(ended.code == Some(4) && ended.stderr.contains("adapter_config.json"), "{}", ended.stderr);
 }
