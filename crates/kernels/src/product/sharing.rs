@@ -12,9 +12,9 @@ use std::ops::Range;
 /// Below this many multiplications a product is not worth sharing out.
 pub(super) const SMALL: usize = 64 * 1024;
 
-/// A right operand of up to this many numbers is packed for all threads even where tiles could read it in place: rows far
-/// apart share few places of the nearest cache, and each tile would fetch them again. A larger one is not worth the memory.
-const MOST_PACKED: usize = 1 << 22;
+/// Numbers of a right operand that are packed for all threads at a time, even where tiles could read it in place: rows far
+/// apart share few places of the nearest cache, and each tile would fetch them again.
+const MOST_PACKED: usize = 1 << 21;
 
 /// `dst = start + a b`, shared out between threads.
 ///
@@ -40,8 +40,19 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
             });
         });
     }
-    let right = if b.rows * b.cols <= MOST_PACKED { Side::Packing(b.t()) } else { right };
-    with_shared(tier, Role::Right, right, |right| {
+    // A larger right operand is packed in parts, one after another.
+    let part = (MOST_PACKED / b.cols).max(1).next_multiple_of(tier.block * tier.pair);
+    if part < b.rows {
+        let mut dst = dst;
+        for first in (0..b.rows).step_by(part) {
+            let steps = first..(first + part).min(b.rows);
+            let start = if first == 0 { start } else { Start::Itself };
+            let rows = 0..dst.rows;
+            parallel_product(dst.rows(rows), start, a.cols(steps.clone()), b.rows(steps), precision);
+        }
+        return;
+    }
+    with_shared(tier, Role::Right, Side::Packing(b.t()), |right| {
         let height = piece(a.rows);
         dst.row_pieces(height).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
             let rows = i * height..i * height + dst.rows;
