@@ -69,7 +69,19 @@ encoded_rows!(TaggedExamples, tagged);
 encoded_rows!(Examples, labelled);
 encoded_rows!(DocumentRows, documents);
 
+/// How the rows of a run are encoded.
+struct Encoding<'a> {
+    config: &'a RunConfig,
+    tokenizer: &'a Tokenizer,
+    seq_len: usize,
+    vocab_size: usize,
+    /// Validation rows at most.
+    most: usize,
+}
+
 impl Rows {
+    /// # Errors
+    /// Data that gives no row, or that the tokenizer or the objective refuses.
     pub(crate) fn new(
         parts: &Parts,
         config: &RunConfig,
@@ -77,50 +89,46 @@ impl Rows {
         tokenizer: &Tokenizer,
         model: &NetworkConfig,
     ) -> Result<Self, Error> {
-        let most = config.train.eval_batches * config.train.micro_batch_size;
+        let encoding = Encoding {
+            config,
+            tokenizer,
+            seq_len: model.max_seq_len(),
+            vocab_size: model.vocab_size(),
+            most: config.train.eval_batches * config.train.micro_batch_size,
+        };
         match parts {
-            Parts::Labelled { splits, problem, weights } => {
-                Self::labelled(splits, *problem, weights, config, tokenizer, model.max_seq_len(), most)
-            }
-            Parts::Chat(splits) => Self::chat(splits, config, tokenizer, model, most),
-            Parts::Tagged(splits) => Self::tagged(splits, config, tokenizer, model.max_seq_len(), most),
+            Parts::Labelled { splits, problem, weights } => encoding.labelled(splits, *problem, weights),
+            Parts::Chat(splits) => encoding.chat(splits),
+            Parts::Tagged(splits) => encoding.tagged(splits),
             Parts::Texts(texts) => match objective {
                 ObjectiveConfig::MaskedLm(masked_lm) if masked_lm.next_sentence => {
-                    Self::sentence_pairs(texts, masked_lm, config, tokenizer, model, most)
+                    encoding.sentence_pairs(texts, masked_lm)
                 }
-                _ => Self::of_texts(texts, config, objective, tokenizer, model, most),
+                _ => encoding.texts(texts, objective),
             },
         }
     }
+}
 
-    /// Of rows that are all encoded; `test_tokens` and `documents` are counted by whoever encoded them.
-    #[allow(clippy::too_many_arguments)]
-    fn encoded<R: EncodedRows>(
-        train: R,
-        validation: R,
+impl Encoding<'_> {
+    /// The rows of a training and a validation part; whoever encoded them counts `documents`, and the tokens of the test part.
+    fn rows<R: EncodedRows>(
+        &self,
+        [train, validation]: [R; 2],
         test_tokens: usize,
         documents: [usize; 3],
-        config: &RunConfig,
-        seq_len: usize,
-        most: usize,
         notes: Vec<String>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Rows, Error> {
+        let settings = &self.config.train;
         let tokens = [train.tokens(), validation.tokens(), test_tokens];
-        let padding = train.padding_share(config.train.micro_batch_size);
-        let evaluates = config.train.eval_every > 0 && !validation.is_empty();
-        let validation = evaluates.then(|| validation.evaluation(seq_len, most));
-        Ok(Self { train: train.batches(seq_len)?, validation, documents, tokens, padding, notes })
+        let padding = train.padding_share(settings.micro_batch_size);
+        let evaluates = settings.eval_every > 0 && !validation.is_empty();
+        let validation = evaluates.then(|| validation.evaluation(self.seq_len, self.most));
+        Ok(Rows { train: train.batches(self.seq_len)?, validation, documents, tokens, padding, notes })
     }
 
-    fn chat(
-        splits: &ChatSplits,
-        config: &RunConfig,
-        tokenizer: &Tokenizer,
-        model: &NetworkConfig,
-        most: usize,
-    ) -> Result<Self, Error> {
-        let settings = &config.train;
-        let seq_len = model.max_seq_len();
+    fn chat(&self, splits: &ChatSplits) -> Result<Rows, Error> {
+        let Self { config, tokenizer, seq_len, .. } = *self;
         let template = ChatTemplate::of_tokenizer(tokenizer)?
             .ok_or_else(|| Error::Config("the tokenizer has no chat template; hint: `chat.template`".into()))?;
         let findings = lint(&template, tokenizer, &config.chat, &splits.train, &splits.validation, seq_len);
@@ -130,8 +138,9 @@ impl Rows {
             let message = format!("{first}; {errors} in all; hint: `firebox data lint` lists them");
             return Err(Error::Data(data::Error::Lint { message }));
         }
-        let encode =
-            |part: &[Conversation]| ChatExamples::new(&template, tokenizer, &config.chat, part, seq_len, settings.seed);
+        let encode = |part: &[Conversation]| {
+            ChatExamples::new(&template, tokenizer, &config.chat, part, seq_len, config.train.seed)
+        };
         let (train, validation, test) = (encode(&splits.train)?, encode(&splits.validation)?, encode(&splits.test)?);
         let trained = 100.0 * train.trained_tokens() as f64 / train.tokens().max(1) as f64;
         let mut notes = vec![format!("{trained:.1}% of the training tokens are trained")];
@@ -150,19 +159,13 @@ impl Rows {
             }
         }
         let documents = [&splits.train, &splits.validation, &splits.test].map(Vec::len);
-        Self::encoded(train, validation, test.tokens(), documents, config, seq_len, most, notes)
+        self.rows([train, validation], test.tokens(), documents, notes)
     }
 
-    fn tagged(
-        splits: &TaggedSplits,
-        config: &RunConfig,
-        tokenizer: &Tokenizer,
-        seq_len: usize,
-        most: usize,
-    ) -> Result<Self, Error> {
-        let settings = &config.train;
+    fn tagged(&self, splits: &TaggedSplits) -> Result<Rows, Error> {
+        let Self { config, tokenizer, seq_len, .. } = *self;
         let encode =
-            |part: &[TaggedSentence]| TaggedExamples::new(tokenizer, part, &splits.tags, seq_len, settings.seed);
+            |part: &[TaggedSentence]| TaggedExamples::new(tokenizer, part, &splits.tags, seq_len, config.train.seed);
         let [train, validation, test] = [&splits.train, &splits.validation, &splits.test].map(|part| encode(part));
         let (train, validation, test) = (train?, validation?, test?);
         let documents = [train.len(), validation.len(), test.len()];
@@ -170,24 +173,16 @@ impl Rows {
         if train.truncated() > 0 {
             notes.push(format!("{} training sentences are cut to {seq_len} tokens", train.truncated()));
         }
-        Self::encoded(train, validation, test.tokens(), documents, config, seq_len, most, notes)
+        self.rows([train, validation], test.tokens(), documents, notes)
     }
 
-    fn sentence_pairs(
-        texts: &[Vec<String>; 3],
-        masked_lm: &MaskedLmConfig,
-        config: &RunConfig,
-        tokenizer: &Tokenizer,
-        model: &NetworkConfig,
-        most: usize,
-    ) -> Result<Self, Error> {
-        let settings = &config.train;
-        let seq_len = model.max_seq_len();
+    fn sentence_pairs(&self, texts: &[Vec<String>; 3], masked_lm: &MaskedLmConfig) -> Result<Rows, Error> {
+        let Self { config, tokenizer, seq_len, most, .. } = *self;
         let pairs = |documents: &[String], seed: u64| {
             let masking = Masking::new(masked_lm, tokenizer, seed)?;
             SentencePairs::new(tokenizer, documents, masking, seq_len, seed)
         };
-        let train = pairs(&texts[0], settings.seed)?;
+        let train = pairs(&texts[0], config.train.seed)?;
         let mut notes = Vec::new();
         if train.single_sentences() > 0 {
             notes.push(format!(
@@ -195,7 +190,7 @@ impl Rows {
                 train.single_sentences()
             ));
         }
-        let validation = match settings.eval_every > 0 && !texts[1].is_empty() {
+        let validation = match config.train.eval_every > 0 && !texts[1].is_empty() {
             false => None,
             true => match pairs(&texts[1], EVALUATION_SEED) {
                 Ok(pairs) => Some(pairs),
@@ -210,21 +205,13 @@ impl Rows {
         let validation = validation.map(|pairs| EvaluationRows::next_sentence(pairs, EVALUATION_SEED, most));
         let documents = texts.each_ref().map(Vec::len);
         let train = Batches::next_sentence(train);
-        Ok(Self { train, validation: validation.transpose()?, documents, tokens, padding: 0.0, notes })
+        Ok(Rows { train, validation: validation.transpose()?, documents, tokens, padding: 0.0, notes })
     }
 
-    fn labelled(
-        splits: &LabelledSplits,
-        problem: ProblemConfig,
-        weights: &[f32],
-        config: &RunConfig,
-        tokenizer: &Tokenizer,
-        seq_len: usize,
-        most: usize,
-    ) -> Result<Self, Error> {
-        let settings = &config.train;
+    fn labelled(&self, splits: &LabelledSplits, problem: ProblemConfig, weights: &[f32]) -> Result<Rows, Error> {
+        let Self { config, tokenizer, seq_len, .. } = *self;
         let encode = |part: &[Example], weights: &[f32]| {
-            Examples::new(tokenizer, part, problem, &splits.labels, weights, seq_len, settings.seed)
+            Examples::new(tokenizer, part, problem, &splits.labels, weights, seq_len, config.train.seed)
         };
         let mut train = encode(&splits.train, weights)?;
         // Evaluations count every example alike.
@@ -235,22 +222,15 @@ impl Rows {
         if train.truncated() > 0 {
             notes.push(format!("{} training texts are cut to {seq_len} tokens", train.truncated()));
         }
-        if let Some(augmenter) = Augmenter::new(&config.augment, settings.seed)? {
+        if let Some(augmenter) = Augmenter::new(&config.augment, config.train.seed)? {
             train = train.augmented(augmenter, tokenizer, &splits.train);
         }
-        Self::encoded(train, validation, test.tokens(), documents, config, seq_len, most, notes)
+        self.rows([train, validation], test.tokens(), documents, notes)
     }
 
     /// Rows that hold whole documents, where they are so short that windows would run over several.
-    fn short_documents(
-        texts: &[Vec<String>; 3],
-        masked_lm: &MaskedLmConfig,
-        config: &RunConfig,
-        tokenizer: &Tokenizer,
-        seq_len: usize,
-        most: usize,
-    ) -> Result<Option<Self>, Error> {
-        let settings = &config.train;
+    fn short_documents(&self, texts: &[Vec<String>; 3], masked_lm: &MaskedLmConfig) -> Result<Option<Rows>, Error> {
+        let Self { config, tokenizer, seq_len, .. } = *self;
         let [train, validation, test] = [&texts[0], &texts[1], &texts[2]].map(|part| tokenizer.encode_all(part));
         let (train, validation, test) = (train?, validation?, test?);
         if !DocumentRows::suits(&train, seq_len) {
@@ -259,26 +239,18 @@ impl Rows {
         let rows = |documents: &[Vec<u32>], seed: u64| -> Result<DocumentRows, Error> {
             Ok(DocumentRows::new(documents, Masking::new(masked_lm, tokenizer, seed)?, seq_len, seed))
         };
-        let train = rows(&train, settings.seed)?;
+        let train = rows(&train, config.train.seed)?;
         let validation = rows(&validation, EVALUATION_SEED)?;
         let notes = vec!["a row holds whole documents, none of which sees another".to_string()];
         let test = test.iter().map(Vec::len).sum();
         let documents = texts.each_ref().map(Vec::len);
-        Self::encoded(train, validation, test, documents, config, seq_len, most, notes).map(Some)
+        self.rows([train, validation], test, documents, notes).map(Some)
     }
 
-    fn of_texts(
-        texts: &[Vec<String>; 3],
-        config: &RunConfig,
-        objective: &ObjectiveConfig,
-        tokenizer: &Tokenizer,
-        model: &NetworkConfig,
-        most: usize,
-    ) -> Result<Self, Error> {
-        let settings = &config.train;
-        let seq_len = model.max_seq_len();
+    fn texts(&self, texts: &[Vec<String>; 3], objective: &ObjectiveConfig) -> Result<Rows, Error> {
+        let Self { config, tokenizer, seq_len, vocab_size, most } = *self;
         if let ObjectiveConfig::MaskedLm(masked_lm) = objective
-            && let Some(rows) = Self::short_documents(texts, masked_lm, config, tokenizer, seq_len, most)?
+            && let Some(rows) = self.short_documents(texts, masked_lm)?
         {
             return Ok(rows);
         }
@@ -287,31 +259,31 @@ impl Rows {
             _ => TokenStream::encode(tokenizer, documents),
         };
         let [train, validation, test] = [stream(&texts[0])?, stream(&texts[1])?, stream(&texts[2])?];
-        check_ids(&[&train, &validation], model.vocab_size())?;
+        check_ids(&[&train, &validation], vocab_size)?;
         let tokens = [train.len(), validation.len(), test.len()];
         let mut notes = Vec::new();
         let short = validation.len() <= seq_len;
-        if settings.eval_every > 0 && short && !validation.is_empty() {
+        if config.train.eval_every > 0 && short && !validation.is_empty() {
             notes.push(format!(
                 "the validation split has {} tokens, fewer than one context of {seq_len}: no evaluation; hint: raise `split.validation`",
                 validation.len()
             ));
         }
-        let evaluates = settings.eval_every > 0 && !short;
+        let evaluates = config.train.eval_every > 0 && !short;
         let (train, validation) = match objective {
             ObjectiveConfig::MaskedLm(masked_lm) => {
-                let masking = Masking::new(masked_lm, tokenizer, settings.seed)?;
+                let masking = Masking::new(masked_lm, tokenizer, config.train.seed)?;
                 let fixed = Masking::new(masked_lm, tokenizer, EVALUATION_SEED)?;
                 let rows =
                     evaluates.then(|| Batches::masked_evaluation(validation, fixed, seq_len, EVALUATION_SEED, most));
-                (Batches::masked(train, masking, seq_len, settings.seed)?, rows.transpose()?)
+                (Batches::masked(train, masking, seq_len, config.train.seed)?, rows.transpose()?)
             }
             _ => {
                 let rows = evaluates.then(|| Batches::evaluation(validation, seq_len, EVALUATION_SEED, most));
-                (Batches::training(train, seq_len, settings.seed)?, rows.transpose()?)
+                (Batches::training(train, seq_len, config.train.seed)?, rows.transpose()?)
             }
         };
-        Ok(Self { train, validation, documents: texts.each_ref().map(Vec::len), tokens, padding: 0.0, notes })
+        Ok(Rows { train, validation, documents: texts.each_ref().map(Vec::len), tokens, padding: 0.0, notes })
     }
 }
 

@@ -2,10 +2,8 @@
 
 use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
 use data::SourceConfig;
-use data::chat::{self, ChatStats, Conversation, Message, Redactor, Severity, TokenKind};
-use data::config::{
-    ChatConfig, ChatFiles, ChatFormat, OnBadRow, ProblemConfig, RedactConfig, RedactKind, RedactPattern,
-};
+use data::chat::{self, ChatStats, Conversation, Redactor, Severity, TokenKind};
+use data::config::{ChatConfig, ChatFormat, OnBadRow, ProblemConfig, RedactConfig, RedactKind, RedactPattern};
 use data::source::labelled::Example;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -219,7 +217,7 @@ fn split(arguments: &Split) -> Result<(), Failure> {
     if let Some(there) = files.iter().find(|path| path.exists()) {
         return Err(Failure::new(USAGE, format!("{} is there already; hint: name a new directory", there.display())));
     }
-    let parts: [Vec<Value>; 3] = match &config.data {
+    let parts: [Vec<String>; 3] = match &config.data {
         SourceConfig::Labelled(source) => {
             let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
             let record = |example: &Example| {
@@ -234,18 +232,16 @@ fn split(arguments: &Split) -> Result<(), Failure> {
                     _ => json!(example.labels.first()),
                 };
                 record.insert(source.label.clone(), label);
-                Value::Object(record)
+                format!("{}\n", Value::Object(record))
             };
             [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
         }
         SourceConfig::Chat(source) => {
             let splits = chat::read(source, &config.split, &config.clean, &config.redact)?;
             let record = |conversation: &Conversation| {
-                let message = |message: &Message| match message.weight {
-                    None => json!({"role": message.role, "content": message.content}),
-                    Some(weight) => json!({"role": message.role, "content": message.content, "weight": weight}),
-                };
-                json!({"messages": conversation.messages.iter().map(message).collect::<Vec<_>>()})
+                let mut line = Vec::new();
+                chat::write_messages(conversation, &mut line).expect("memory takes what is written");
+                String::from_utf8(line).expect("JSON is UTF-8")
             };
             [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
         }
@@ -253,23 +249,22 @@ fn split(arguments: &Split) -> Result<(), Failure> {
     };
     std::fs::create_dir_all(dir).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", dir.display())))?;
     for (path, rows) in files.iter().zip(&parts) {
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        std::fs::write(path, lines).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", path.display())))?;
+        std::fs::write(path, rows.concat())
+            .map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", path.display())))?;
     }
     if arguments.of.json {
         let [train, validation, test] = parts.map(|rows| rows.len());
         return print_json(&json!({ "train": train, "validation": validation, "test": test }));
     }
-    let line = |(path, rows): (&PathBuf, &Vec<Value>)| format!("{:>8} rows in {}\n", rows.len(), path.display());
+    let line = |(path, rows): (&PathBuf, &Vec<String>)| format!("{:>8} rows in {}\n", rows.len(), path.display());
     print(&files.iter().zip(&parts).map(line).collect::<String>())
 }
 
 fn convert(arguments: Convert) -> Result<(), Failure> {
     let Convert { input, output, format, question, answer, system, skip_bad_rows, json } = arguments;
     refuse_in_place(&input, &output)?;
-    let files = vec![ChatFiles::Path(glob::Pattern::escape(&input.to_string_lossy()))];
     let on_bad_row = if skip_bad_rows { OnBadRow::Skip } else { OnBadRow::Error };
-    let config = ChatConfig { format, question, answer, system, on_bad_row, ..ChatConfig::new(files) };
+    let config = ChatConfig { format, question, answer, system, on_bad_row, ..ChatConfig::of_file(&input) };
     let converted = chat::convert(&config, &output)?;
     if json {
         return print_json(&json!({ "conversations": converted.conversations, "notes": converted.notes }));

@@ -43,8 +43,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     answers: Option<Option<PathBuf>>,
     /// Tokens of an answer at most.
-    #[arg(long, default_value_t = 256)]
-    max_new_tokens: usize,
+    #[arg(long, default_value_t = 256, requires = "answers", value_parser = clap::value_parser!(u64).range(1..))]
+    max_new_tokens: u64,
     /// The field of a .jsonl or .csv file that holds the text.
     #[arg(long, default_value = "text")]
     field: String,

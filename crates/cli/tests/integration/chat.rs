@@ -125,6 +125,8 @@ fn eight_conversations_are_recalled_word_for_word_with_their_ends() {
         assert!(refused.code == Some(3) && refused.stderr.contains("kept nothing apart"), "{}", refused.stderr);
         let refused = run.firebox(&["eval", "run", "--data", "other.jsonl", "--answers"]);
         assert!(refused.code == Some(2) && refused.stderr.contains("--chat"), "{}", refused.stderr);
+        let refused = run.firebox(&["eval", "run", "--data", "talks.jsonl", "--chat", "--max-new-tokens", "9"]);
+        assert!(refused.code == Some(2) && refused.stderr.contains("--answers"), "{}", refused.stderr);
         let generation = std::fs::read_to_string(run.path("run/step-000260/generation_config.json")).expect("saved");
         assert!(generation.contains("eos_token_id"), "{generation}");
         let (out, err, _) = chat(

@@ -377,3 +377,32 @@ fn a_gpt_is_not_given_labels() {
     let ended = run.train(&["--dry-run"]);
     assert!(ended.code == Some(2) && ended.stderr.contains("labels and tags are for a BERT"), "{}", ended.stderr);
 }
+
+#[test]
+fn parts_written_to_files_are_those_of_the_run_and_smoothing_is_of_training_alone() {
+    let run = run_of(CLASSIFIER);
+    let split = ["data", "split", "run.toml", "parts", "--json"];
+    let counts = run.firebox(&split).json();
+    let counts = ["train", "validation", "test"].map(|part| counts[part].as_u64().expect("a count"));
+    assert_eq!(counts.iter().sum::<u64>(), 230);
+    let refused = run.firebox(&split);
+    assert!(refused.code == Some(2) && refused.stderr.contains("is there already"), "{}", refused.stderr);
+    let short = ["--set", "train.max_steps=20", "--set", "train.eval_every=0"];
+    let ended = run.train(&short);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let figures = |of: &[&str]| run.firebox(&[&["eval", "run", "--device", "ndarray", "--json"], of].concat()).json();
+    assert_eq!(figures(&["--split", "test"]), figures(&["--data", "parts/test.jsonl"]));
+
+    let loss = |run: &Run| {
+        let metrics = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
+        let steps = metrics.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let first = steps.into_iter().find(|event| event["type"] == "step").expect("a step");
+        first["loss"].as_f64().expect("a loss")
+    };
+    let other = run_of(CLASSIFIER);
+    let ended = other.train(&[&short[..], &["--set", "train.label_smoothing=0.5"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!((loss(&run) - loss(&other)).abs() > 1e-3, "{} {}", loss(&run), loss(&other));
+    let refused = other.train(&["--set", "train.label_smoothing=0.1", "--set", "data.labelled.problem=regression"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("label_smoothing"), "{}", refused.stderr);
+}

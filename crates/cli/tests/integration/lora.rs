@@ -279,6 +279,34 @@ fn a_checkpoint_holds_the_adapter_alone_and_is_used_merged_and_resumed_like_a_mo
     }
 }
 
+/// Copies a directory with what lies below it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("writable");
+    for entry in std::fs::read_dir(from).expect("there").map(|entry| entry.expect("readable")) {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).expect("writable");
+        }
+    }
+}
+
+#[test]
+fn a_run_directory_stands_for_the_same_checkpoint_when_a_run_goes_on() {
+    let run = base_and_talks();
+    let from = ["--set", "model.init_from='base'"];
+    let ended = run.train(&[&from[..], &["--set", "train.max_steps=6"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // Meanwhile the adapted model is trained further.
+    copy(&run.path("base/step-000020"), &run.path("base/step-000030"));
+    assert_eq!(checkpoint::resolve(&run.path("base")).expect("a run"), run.path("base/step-000030"));
+    let ended = run.train(&[&from[..], &["--resume"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let config = json_of(&run.path("run/step-000012/adapter_config.json"));
+    assert_eq!(config["base_model_name_or_path"], "base/step-000020");
+}
+
 #[test]
 fn noise_on_embeddings_changes_what_is_trained_and_not_what_is_evaluated() {
     // A learning rate that changes nothing leaves the noise as the only difference.

@@ -156,7 +156,7 @@ fn answers(
         (!messages.is_empty()).then_some((messages, right.trim().to_owned()))
     });
     let (prompts, right): (Vec<Vec<Message>>, Vec<String>) = asked.unzip();
-    let given = inference::answers(opened, template, &device.device, &prompts, arguments.max_new_tokens)?;
+    let given = inference::answers(opened, template, &device.device, &prompts, arguments.max_new_tokens as usize)?;
     let unanswered = given.iter().filter(|answer| answer.is_none()).count();
     if unanswered > 0 {
         eprintln!("{unanswered} conversations leave no room for an answer and are left out");
