@@ -87,7 +87,7 @@ struct Arguments {
 /// SAFETY: see [`Tile`]; both operands are packed, with a multiple of 16 steps.
 unsafe fn tile<const R: usize, const V: usize>(steps: usize, left: Operand, right: Operand, area: Area) {
     const BYTES: usize = size_of::<f32>();
-    let Area { start, stride, rows, columns, base } = area;
+    let Area { start, stride, rows, columns, base, .. } = area;
     let heights = [rows.min(SIDE), rows.saturating_sub(SIDE)];
     let widths = [columns.min(SIDE), columns.saturating_sub(SIDE)];
     // Registers 0 to 3 hold the sums, 4 and 5 the left operand, 6 and 7 the right one; those of no rows are not there.

@@ -61,12 +61,19 @@ macro_rules! tile {
             right: Operand,
             area: Area,
         ) {
-            let Area { start: dst, stride, columns, base, .. } = area;
+            let Area { start: dst, stride, columns, base, ahead, .. } = area;
             let last = lanes(columns - LANES * (V - 1));
             let mask = |vector: usize| if vector + 1 == V { last } else { !0 };
+            // The sums are wanted when the steps are over: until then their lines come, to be written.
+            for i in 0..M {
+                for vector in 0..V {
+                    _mm_prefetch::<_MM_HINT_ET0>(dst.wrapping_add(i * stride + vector * LANES).cast());
+                }
+            }
             let mut sums = [[_mm512_setzero_ps(); V]; M];
-            let (mut left_at, mut right_at) = (left.start, right.start);
+            let (mut left_at, mut right_at, mut ahead_at) = (left.start, right.start, ahead.start);
             for _ in 0..steps {
+                _mm_prefetch::<_MM_HINT_T1>(ahead_at.cast());
                 // SAFETY: each step of the right operand holds `columns` numbers, and the masks read no more; each
                 // step of the left one holds M rows. The pointers move on by wrapping, and are read only inside the
                 // steps.
@@ -85,6 +92,7 @@ macro_rules! tile {
                 }
                 left_at = left_at.wrapping_add(left.along);
                 right_at = right_at.wrapping_add(right.along);
+                ahead_at = ahead_at.wrapping_add(ahead.along);
             }
             for i in 0..M {
                 for vector in 0..V {

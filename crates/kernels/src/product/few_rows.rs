@@ -21,7 +21,8 @@ const STEPS: usize = 8;
 /// - `a`: `[m, k]`, `b`: `[k, n]` row-major, `dst`: `[m, n]`; panics if they differ
 pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
-    let left = Side::of(tier, Role::Left, a);
+    // So few steps at a time that copying pays for neither operand.
+    let left = Side::of(tier, Role::Left, a, 0);
     // Runs of each row as long as they can be, for the prefetcher. Where they are cut changes no sum.
     let width = match a.rows * a.cols * b.cols {
         few if few < SMALL => b.cols.max(1),
@@ -33,7 +34,7 @@ pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
             Start::Row(row) => Start::Row(&row[columns.clone()]),
             same => same,
         };
-        multiply(tier, STEPS, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
+        multiply(tier, STEPS, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t(), 0));
     });
 }
 

@@ -24,7 +24,7 @@ use crate::Precision;
 use memory::LINE;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use tile::{Area, Base, Operand, Sequences, Tier};
+use tile::{Ahead, Area, Base, Operand, Sequences, Tier};
 
 pub(crate) use matrix::{Matrix, MatrixMut};
 pub(crate) use memory::{buffer, with_scratch, written, written_slice};
@@ -34,6 +34,13 @@ pub(crate) use few_rows::{FEW_ROWS, few_rows_product, inner_products};
 
 /// Beyond this many numbers from one step to the next, reading in place misses the translation cache at every step.
 const FAR: usize = 64;
+
+/// From this many columns on, a left operand is packed even if tiles could read its rows where they lie: those share few
+/// places of the nearest cache where they start a multiple of 4 KiB apart.
+const MANY_COLUMNS: usize = 192;
+
+/// The same for rows and a right operand whose rows are [`FAR`] apart.
+const MANY_ROWS: usize = 64;
 
 /// Whether this processor has instructions for products of the format.
 pub(crate) fn computes_in(precision: Precision) -> bool {
@@ -195,12 +202,16 @@ enum Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    /// Rows of `operand` are its sequences: it is the left operand, or the transpose of the right one.
-    fn of(tier: &'static Tier, role: Role, operand: Matrix<'a>) -> Self {
-        // A tile's rows may lie anywhere; its columns lie side by side.
+    /// Rows of `operand` are its sequences: it is the left operand, or the transpose of the right one. The other operand
+    /// has `others` of them, each of which is multiplied with each number of this one.
+    fn of(tier: &'static Tier, role: Role, operand: Matrix<'a>, others: usize) -> Self {
+        // A tile's rows may lie anywhere; its columns lie side by side. Copying pays where many tiles read the copy.
         let readable = match role {
-            Role::Left => operand.col_stride <= FAR,
-            Role::Right => operand.row_stride == 1 || operand.rows == 1,
+            Role::Left => operand.col_stride <= FAR && others < MANY_COLUMNS,
+            Role::Right => {
+                let near = operand.col_stride <= FAR || others < MANY_ROWS;
+                operand.row_stride == 1 && near || operand.rows == 1
+            }
         };
         if tier.in_place && readable { Self::InPlace(operand) } else { Self::Packing(operand) }
     }
@@ -243,15 +254,17 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
                 let right = Panels::of(tier, Role::Right, right, &block, right_memory);
                 for column in (0..cols).step_by(tier.columns()) {
                     let columns = tier.columns().min(cols - column);
-                    let next = right_in_place && steps < tier.block;
+                    let following = right.panel(column / tier.columns() + 1);
                     let right = right.panel(column / tier.columns());
-                    if next {
+                    if right_in_place && steps < tier.block {
                         // Blocks this low come from memory: what the next one needs here is fetched meanwhile.
                         for step in steps..2 * steps {
                             let row = right.start.wrapping_add(step * right.along);
                             (0..columns).step_by(LINE).for_each(|at| tile::prefetch(row.wrapping_add(at)));
                         }
                     }
+                    // Each tile asks for its share of the next panel, if panels follow each other.
+                    let share = if right_in_place { 0 } else { tier.columns().div_ceil(rows.div_ceil(tier.rows)) };
                     let tile = tier.tile(tier.rows.min(rows), columns);
                     for row in (0..rows).step_by(tier.rows) {
                         let height = tier.rows.min(rows - row);
@@ -265,7 +278,9 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
                             }
                             _ => Some(Base { start: at, stride: dst.row_stride }),
                         };
-                        let area = Area { start: at, stride: dst.row_stride, rows: height, columns, base };
+                        let ahead = following.start.wrapping_add(row / tier.rows * share * block.len());
+                        let ahead = Ahead { start: ahead, along: share };
+                        let area = Area { start: at, stride: dst.row_stride, rows: height, columns, base, ahead };
                         // SAFETY: `at` starts `height` rows of `columns` numbers inside `dst`, which is borrowed
                         // alone; `base` is the same place, written by the block before or initialized by the caller
                         // who asked for it, or a row of at least `columns` numbers. Operands in place are matrices
@@ -336,5 +351,6 @@ impl Panels {
 /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
 pub(crate) fn product(dst: &mut MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
-    multiply(tier, tier.block, dst, start, Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+    let left = Side::of(tier, Role::Left, a, b.cols);
+    multiply(tier, tier.block, dst, start, left, Side::of(tier, Role::Right, b.t(), a.rows));
 }

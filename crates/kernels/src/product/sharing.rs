@@ -22,7 +22,7 @@ const MOST_PACKED: usize = 1 << 21;
 /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
 pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
-    let (left, right) = (Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+    let (left, right) = (Side::of(tier, Role::Left, a, b.cols), Side::of(tier, Role::Right, b.t(), a.rows));
     if a.rows * a.cols * b.cols < SMALL {
         let mut dst = dst;
         return multiply(tier, tier.block, &mut dst, start, left, right);
@@ -36,7 +36,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
                     Start::Row(row) => Start::Row(&row[columns.clone()]),
                     same => same,
                 };
-                multiply(tier, tier.block, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t()));
+                multiply(tier, tier.block, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t(), a.rows));
             });
         });
     }
@@ -56,7 +56,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
         let height = piece(a.rows);
         dst.row_pieces(height).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
             let rows = i * height..i * height + dst.rows;
-            multiply(tier, tier.block, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows)), right);
+            multiply(tier, tier.block, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows), b.cols), right);
         });
     });
 }
@@ -74,7 +74,8 @@ impl Shared<'_> {
     /// # Shapes
     /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
     pub fn product(&self, dst: &mut MatrixMut, start: Start, a: Matrix) {
-        multiply(self.tier, self.tier.block, dst, start, Side::of(self.tier, Role::Left, a), self.side);
+        let left = Side::of(self.tier, Role::Left, a, dst.cols);
+        multiply(self.tier, self.tier.block, dst, start, left, self.side);
     }
 
     /// Where [`Shared::columns`] can start: at multiples of this.
@@ -147,7 +148,7 @@ pub(crate) fn new_products<const N: usize>(
 /// The right operand of many products on the calling thread, packed into `memory` if it must be packed.
 pub(crate) fn prepared<'a>(b: Matrix<'a>, precision: Precision, memory: &'a mut Vec<MaybeUninit<f32>>) -> Shared<'a> {
     let tier = Tier::of(precision);
-    let side = match Side::of(tier, Role::Right, b.t()) {
+    let side = match Side::of(tier, Role::Right, b.t(), 0) {
         Side::Packing(operand) => {
             let layout = Layout::new(tier, Role::Right, operand);
             if memory.len() < layout.len() {

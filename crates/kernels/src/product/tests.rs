@@ -4,7 +4,7 @@ fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 25.0).collect()
 }
 
-const SHAPES: [[usize; 3]; 12] = [
+const SHAPES: [[usize; 3]; 13] = [
     [1, 1, 1],
     [3, 5, 7],
     [8, 16, 48],
@@ -17,6 +17,7 @@ const SHAPES: [[usize; 3]; 12] = [
     [40, 513, 33],
     [7, 1025, 3],
     [5, 0, 9],
+    [67, 200, 197],
 ];
 
 /// The matrix, or the transpose of one stored the other way round.
@@ -57,7 +58,7 @@ fn every_tier_gives_the_sum_in_f64_for_every_orientation_and_start() {
                     let (a, b) = (matrix(&of_a, m, k, turned_a), matrix(&of_b, k, n, turned_b));
                     for start in [Start::Zero, Start::Itself, Start::Row(&row)] {
                         let mut dst = before.clone();
-                        let (left, right) = (Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+                        let (left, right) = (Side::of(tier, Role::Left, a, n), Side::of(tier, Role::Right, b.t(), m));
                         multiply(tier, tier.block, &mut MatrixMut::new(&mut dst, m, n), start, left, right);
                         for i in 0..m * n {
                             let base = match start {
@@ -106,7 +107,7 @@ fn nan_and_infinity_go_through_every_tier() {
                 a[7] = bad;
                 let mut dst = [0.0; 6];
                 let (a, b) = (Matrix::new(&a, 3, 5), Matrix::new(&b, 5, 2));
-                let (left, right) = (Side::of(tier, Role::Left, a), Side::of(tier, Role::Right, b.t()));
+                let (left, right) = (Side::of(tier, Role::Left, a, 2), Side::of(tier, Role::Right, b.t(), 3));
                 multiply(tier, tier.block, &mut MatrixMut::new(&mut dst, 3, 2), Start::Zero, left, right);
                 let finite = dst.map(f32::is_finite);
                 assert_eq!(finite, [true, true, false, false, true, true], "{precision:?} {bad}");

@@ -32,6 +32,14 @@ pub(super) struct Area {
     pub columns: usize,
     /// What they are added to.
     pub base: Option<Base>,
+    pub ahead: Ahead,
+}
+
+/// Memory that later tiles will read, asked for while this one runs: so many numbers for each of its steps.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub start: *const f32,
+    pub along: usize,
 }
 
 /// Computes `area = base + left right` for one tile: steps, left, right, area.
