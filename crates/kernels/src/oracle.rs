@@ -1,7 +1,8 @@
 //! What the tests of every operation ask: the composed operations' values and gradients, the same bits for any number
 //! of threads, and that no NaN is swallowed.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use crate::CrossEntropy;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// An input of an operation.
 pub(crate) struct Values {
@@ -126,5 +127,24 @@ pub(crate) fn assert_spreads_nan(inputs: &[Values], operation: impl Fn(&[Tensor<
                 assert!(y.iter().any(|v| !v.is_finite()), "{bad} in input {at} was swallowed on {device:?}");
             }
         }
+    }
+}
+
+/// A cross-entropy of hidden states, head and, where there is a third input, bias: as tests of it take them.
+pub(crate) fn loss_of(
+    loss: impl Fn(Tensor<2>, Tensor<2>, Option<Tensor<1>>, Tensor<1, Int>, Tensor<1>, CrossEntropy) -> Tensor<1> + Sync,
+    options: CrossEntropy,
+) -> impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1> + Sync {
+    move |x, of| {
+        let (hidden, head) = (of[0].view::<2>(x, 0), of[1].view::<2>(x, 1));
+        let bias = of.get(2).map(|bias| bias.view::<1>(x, 2));
+        let ([rows, _], [vocab, _]) = (hidden.dims(), head.dims());
+        let device = hidden.device();
+        let targets: Vec<i32> = (0..rows).map(|row| (row * 7919 % vocab) as i32).collect();
+        // Every third row trains nothing, the others count one and two.
+        let weights: Vec<f32> = (0..rows).map(|row| ((row + 1) % 3) as f32).collect();
+        let targets = Tensor::from_data(TensorData::new(targets, [rows]), &device);
+        let weights = Tensor::from_data(TensorData::new(weights, [rows]), &device);
+        loss(hidden, head, bias, targets, weights, options)
     }
 }

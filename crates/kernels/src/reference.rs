@@ -231,11 +231,12 @@ fn layer_norm_equals_plain_loops_in_f64() {
     }
 }
 
-fn cross_entropy(hidden: &[f64], head: &[f64], targets: &[i32], weights: &[f32], smoothing: f64) -> f64 {
+fn cross_entropy([hidden, head, bias]: [&[f64]; 3], targets: &[i32], weights: &[f32], smoothing: f64) -> f64 {
     let width = hidden.len() / targets.len();
     let vocab = head.len() / width;
     let row = |row: usize| {
-        let logit = |id: usize| (0..width).map(|i| hidden[row * width + i] * head[id * width + i]).sum::<f64>();
+        let logit =
+            |id: usize| bias[id] + (0..width).map(|i| hidden[row * width + i] * head[id * width + i]).sum::<f64>();
         let logits: Vec<f64> = (0..vocab).map(logit).collect();
         let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let log_total = most + logits.iter().map(|logit| (logit - most).exp()).sum::<f64>().ln();
@@ -250,7 +251,7 @@ fn cross_entropy_equals_plain_loops_in_f64_with_weights_and_label_smoothing() {
     let mut sizes = Sizes(4);
     for case in 0..10 {
         let [rows, width, vocab] = [65, 33, 65].map(|most| sizes.next(most));
-        let inputs = [random(&[rows, width], 8), random(&[vocab, width], 9)];
+        let inputs = [random(&[rows, width], 8), random(&[vocab, width], 9), random(&[vocab], 10)];
         let targets: Vec<i32> = (0..rows).map(|row| (row * 31 % vocab) as i32).collect();
         let weights: Vec<f32> = (0..rows).map(|row| (row % 3) as f32 * 0.7 + 0.1).collect();
         for label_smoothing in [0.0f32, 0.2] {
@@ -263,6 +264,7 @@ fn cross_entropy_equals_plain_loops_in_f64_with_weights_and_label_smoothing() {
                     crate::cross_entropy_sum(
                         hidden,
                         head,
+                        Some(of[2].view(x, 2)),
                         targets,
                         weights,
                         CrossEntropy { label_smoothing, precision, head_is_frozen: false },
@@ -271,7 +273,7 @@ fn cross_entropy_equals_plain_loops_in_f64_with_weights_and_label_smoothing() {
                 let what = format!("case {case}: {rows} {width} {vocab} smoothing {label_smoothing} {precision:?}");
                 let tolerance = if precision == Precision::Bf16 { 2.0 * tolerance } else { tolerance };
                 assert_equals(&what, tolerance, &inputs, own, &|x| {
-                    vec![cross_entropy(&x[0], &x[1], &targets, &weights, label_smoothing as f64)]
+                    vec![cross_entropy([&x[0], &x[1], &x[2]], &targets, &weights, label_smoothing as f64)]
                 });
             }
         }

@@ -380,13 +380,10 @@ impl Bert {
         let weights: Vec<f32> = chosen.iter().map(|i| weights[*i]).collect();
         let weights = Tensor::from_data(TensorData::new(weights, [chosen.len()]), &device);
         let states = self.transformed(hidden, at, pass.precision);
-        // The bias is one more column of the table, which a state of one meets.
-        let ones = Tensor::ones([chosen.len(), 1], &device);
         let (words, bias) = (self.embeddings.words.weight.val(), self.predictions().bias.val());
         let head_is_frozen = !words.is_require_grad() && !bias.is_require_grad();
-        let table = Tensor::cat(vec![words, bias.unsqueeze_dim::<2>(1)], 1);
         let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision, head_is_frozen };
-        cross_entropy_sum(Tensor::cat(vec![states, ones], 1), table, targets, weights, options)
+        cross_entropy_sum(states, words, Some(bias), targets, weights, options)
     }
 
     /// Transformer layers.

@@ -463,7 +463,7 @@ impl Gpt {
         let table = self.wte.weight.val();
         let head_is_frozen = !table.is_require_grad();
         let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision, head_is_frozen };
-        cross_entropy_sum(hidden, table, targets, weights, options)
+        cross_entropy_sum(hidden, table, None, targets, weights, options)
     }
 
     /// The summed cross-entropy as [`Gpt::loss_sum`], and the summed weight of the targets that are the model's best

@@ -24,13 +24,18 @@ use burn_cubecl::tensor::CubeTensor;
 pub(crate) fn cross_entropy_sum(
     hidden: Tensor<2>,
     head: Tensor<2>,
+    bias: Option<Tensor<1>>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
     options: CrossEntropy,
 ) -> Tensor<1> {
-    let (hidden, head) = (hidden.into_dispatch(), head.into_dispatch());
+    // An operation's tensors are always there: no bias is one without numbers that matter.
+    let biased = bias.is_some();
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &hidden.device()));
+    let (hidden, head, bias) = (hidden.into_dispatch(), head.into_dispatch(), bias.into_dispatch());
     let (targets, weights) = (targets.cast(IntDType::I32).into_dispatch(), weights.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as ChunkedLoss>::chunked_loss(hidden, head, targets, weights, options))
+    let loss = <Dispatch as ChunkedLoss>::chunked_loss(hidden, head, bias, targets, weights, biased, options);
+    Tensor::from_dispatch(loss)
 }
 
 /// What is made of the logits of some rows.
@@ -61,8 +66,10 @@ pub(crate) trait ChunkedLoss: Backend {
     fn chunked_loss(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
+        biased: bool,
         options: CrossEntropy,
     ) -> FloatTensor<Self>;
 }
@@ -71,11 +78,14 @@ impl ChunkedLoss for Cube {
     fn chunked_loss(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
+        biased: bool,
         options: CrossEntropy,
     ) -> FloatTensor<Self> {
-        losses::<Self>(Inputs { hidden, head, targets, weights, options }, false).0
+        let bias = biased.then_some(bias);
+        losses::<Self>(Inputs { hidden, head, bias, targets, weights, options }, false).0
     }
 }
 
@@ -83,14 +93,17 @@ impl<B: LossOps, C: CheckpointStrategy> ChunkedLoss for Autodiff<B, C> {
     fn chunked_loss(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         targets: IntTensor<Self>,
         weights: FloatTensor<Self>,
+        biased: bool,
         options: CrossEntropy,
     ) -> FloatTensor<Self> {
         let ((hidden, of_hidden), (head, of_head)) = (hidden.into_parts(), head.into_parts());
-        let (weights, _) = weights.into_parts();
-        let inputs = Inputs::<B> { hidden, head, targets, weights, options };
-        match Backward::<B, 2>::prepare::<C>(LossBackward, [of_hidden, of_head]).compute_bound().stateful() {
+        let ((bias, of_bias), (weights, _)) = (bias.into_parts(), weights.into_parts());
+        let bias = biased.then_some(bias);
+        let inputs = Inputs::<B> { hidden, head, bias, targets, weights, options };
+        match Backward::<B, 3>::prepare::<C>(LossBackward, [of_hidden, of_head, of_bias]).compute_bound().stateful() {
             OpsKind::Tracked(node) => {
                 let (loss, gradients) = losses(inputs, true);
                 node.finish(gradients.expect("it was asked for"), loss)
@@ -100,21 +113,22 @@ impl<B: LossOps, C: CheckpointStrategy> ChunkedLoss for Autodiff<B, C> {
     }
 }
 
-/// The gradients of hidden states and, where it is trained, head.
-type Slopes<B> = [Option<FloatTensor<B>>; 2];
+/// The gradients of hidden states and, where they are there and trained, head and bias.
+type Slopes<B> = [Option<FloatTensor<B>>; 3];
 
 #[derive(Debug)]
 struct LossBackward;
 
-impl<B: LossOps> Backward<B, 2> for LossBackward {
+impl<B: LossOps> Backward<B, 3> for LossBackward {
     /// For a loss of gradient one.
     type State = Slopes<B>;
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let d_loss = B::float_reshape(grads.consume::<B>(&ops.node), Shape::new([1, 1]));
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let d_loss = grads.consume::<B>(&ops.node); // [1]
         for (node, gradient) in ops.parents.into_iter().zip(ops.state) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
-                grads.register::<B>(node.id, B::float_mul(gradient, d_loss.clone()));
+                let ones = Shape::new_raw(vec![1; gradient.shape().num_dims()].into());
+                grads.register::<B>(node.id, B::float_mul(gradient, B::float_reshape(d_loss.clone(), ones)));
             }
         }
     }
@@ -123,6 +137,7 @@ impl<B: LossOps> Backward<B, 2> for LossBackward {
 struct Inputs<B: Backend> {
     hidden: FloatTensor<B>,
     head: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
     targets: IntTensor<B>,
     weights: FloatTensor<B>,
     options: CrossEntropy,
@@ -147,15 +162,24 @@ fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
 
 /// The summed loss, `[1]`, and the gradients of hidden states and head where they are asked for.
 fn losses<B: LossOps>(inputs: Inputs<B>, want_gradient: bool) -> (FloatTensor<B>, Option<Slopes<B>>) {
-    let Inputs { hidden, head, targets, weights, options } = inputs;
+    let Inputs { hidden, head, bias, targets, weights, options } = inputs;
     let CrossEntropy { label_smoothing, precision, head_is_frozen } = options;
     let ([rows, _], [vocab, _]) = (hidden.shape().dims(), head.shape().dims());
     let head = operand::<B>(head, precision);
-    let (mut of_rows, mut of_hidden, mut of_head) = (Vec::new(), Vec::new(), None);
+    let bias = bias.map(|bias| B::float_reshape(bias, Shape::new([1, vocab])));
+    let (mut of_rows, mut of_hidden, mut of_head, mut of_bias) = (Vec::new(), Vec::new(), None, None);
+    let plus = |sum: Option<FloatTensor<B>>, part| match sum {
+        None => part,
+        Some(sum) => B::float_add(sum, part),
+    };
     for range in chunks(rows, vocab) {
         let range = Slice::from(range);
         let hidden = operand::<B>(B::float_slice(hidden.clone(), &[range, Slice::from(..)]), precision);
         let logits = product::<B>(hidden.clone(), B::float_transpose(head.clone())); // [count, vocab]
+        let logits = match &bias {
+            Some(bias) => B::float_add(logits, bias.clone()),
+            None => logits,
+        };
         let (targets, weights) = (B::int_slice(targets.clone(), &[range]), B::float_slice(weights.clone(), &[range]));
         if !want_gradient {
             of_rows.push(B::losses_of_rows(logits, targets, weights, label_smoothing));
@@ -163,19 +187,20 @@ fn losses<B: LossOps>(inputs: Inputs<B>, want_gradient: bool) -> (FloatTensor<B>
         }
         let (losses, slopes) = B::losses_and_slopes(logits, targets, weights, label_smoothing);
         of_rows.push(losses);
+        if bias.is_some() {
+            let part = B::float_reshape(B::float_sum_dim(slopes.clone(), 0), Shape::new([vocab]));
+            of_bias = Some(plus(of_bias, part));
+        }
         let slopes = operand::<B>(slopes, precision);
         of_hidden.push(product::<B>(slopes.clone(), head.clone()));
         if head_is_frozen {
             continue;
         }
         let part = product::<B>(B::float_transpose(slopes), hidden); // [vocab, d]
-        of_head = Some(match of_head {
-            None => part,
-            Some(sum) => B::float_add(sum, part),
-        });
+        of_head = Some(plus(of_head, part));
     }
     let loss = B::float_sum(joined::<B>(of_rows));
-    (loss, want_gradient.then(|| [Some(joined::<B>(of_hidden)), of_head]))
+    (loss, want_gradient.then(|| [Some(joined::<B>(of_hidden)), of_head, of_bias]))
 }
 
 /// The rows of all parts, one part after the other.

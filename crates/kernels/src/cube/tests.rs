@@ -1,7 +1,7 @@
 //! Own operations on wgpu against the composed ones on the CPU, and their masks against the CPU's.
 
 use super::covers_attention;
-use crate::oracle::{Values, assert_near, random, run};
+use crate::oracle::{Values, assert_near, loss_of, random, run};
 use crate::{AdamwStep, AttentionOptions, CrossEntropy, Dropout, DropoutKey, Precision};
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, DeviceKind, DeviceType, Int, Tensor, TensorData};
@@ -282,23 +282,6 @@ fn dropout_on_wgpu_and_its_gradient_equal_the_cpus() {
     }
 }
 
-fn loss_of(
-    loss: impl Fn(Tensor<2>, Tensor<2>, Tensor<1, Int>, Tensor<1>, CrossEntropy) -> Tensor<1>,
-    options: CrossEntropy,
-) -> impl Fn(&[Tensor<1>], &[Values]) -> Tensor<1> {
-    move |x, of| {
-        let (hidden, head) = (of[0].view::<2>(x, 0), of[1].view::<2>(x, 1));
-        let ([rows, _], [vocab, _]) = (hidden.dims(), head.dims());
-        let device = hidden.device();
-        let targets: Vec<i32> = (0..rows).map(|row| (row * 7919 % vocab) as i32).collect();
-        // Every third row trains nothing, the others count one and two.
-        let weights: Vec<f32> = (0..rows).map(|row| ((row + 1) % 3) as f32).collect();
-        let targets = Tensor::from_data(TensorData::new(targets, [rows]), &device);
-        let weights = Tensor::from_data(TensorData::new(weights, [rows]), &device);
-        loss(hidden, head, targets, weights, options)
-    }
-}
-
 #[test]
 fn cross_entropy_on_wgpu_equals_the_composed_operations_on_the_cpu() {
     let Some(device) = device() else { return };
@@ -308,18 +291,22 @@ fn cross_entropy_on_wgpu_equals_the_composed_operations_on_the_cpu() {
         for label_smoothing in [0.0, 0.1] {
             let options = CrossEntropy { label_smoothing, precision, head_is_frozen: false };
             let [rows, width, vocab] = shape;
-            let inputs = [random(&[rows, width], 5), random(&[vocab, width], 6)];
-            let (loss, gradients) = run(&inputs, &device, &loss_of(crate::cross_entropy_sum, options));
-            let expected = run(&inputs, &Device::flex(), &loss_of(crate::cross_entropy::composed, options));
-            let what = format!("{shape:?} {options:?}");
-            assert_near(&what, tolerance, &loss, &expected.0);
-            for (gradient, expected) in gradients.iter().zip(&expected.1) {
-                assert_near(&format!("gradient of {what}"), tolerance, gradient, expected);
+            let inputs = [random(&[rows, width], 5), random(&[vocab, width], 6), random(&[vocab], 7)];
+            // Without a bias, and with one.
+            for inputs in [&inputs[..2], &inputs] {
+                let (loss, gradients) = run(inputs, &device, &loss_of(crate::cross_entropy_sum, options));
+                let expected = run(inputs, &Device::flex(), &loss_of(crate::cross_entropy::composed, options));
+                let what = format!("{shape:?} {options:?}");
+                assert_near(&what, tolerance, &loss, &expected.0);
+                for (gradient, expected) in gradients.iter().zip(&expected.1) {
+                    assert_near(&format!("gradient of {what}"), tolerance, gradient, expected);
+                }
+                let of =
+                    |of: &Values| Tensor::from_data(TensorData::new(of.values.clone(), [of.values.len()]), &device);
+                let untracked: Vec<Tensor<1>> = inputs.iter().map(of).collect();
+                let same = loss_of(crate::cross_entropy_sum, options)(&untracked, inputs).into_scalar::<f32>();
+                assert_eq!(same, loss[0], "without a gradient: {what}");
             }
-            let of = |of: &Values| Tensor::from_data(TensorData::new(of.values.clone(), [of.values.len()]), &device);
-            let untracked: Vec<Tensor<1>> = inputs.iter().map(of).collect();
-            let same = loss_of(crate::cross_entropy_sum, options)(&untracked, &inputs).into_scalar::<f32>();
-            assert_eq!(same, loss[0], "without a gradient: {what}");
         }
     }
 }

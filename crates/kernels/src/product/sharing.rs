@@ -36,7 +36,14 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
                     Start::Row(row) => Start::Row(&row[columns.clone()]),
                     same => same,
                 };
-                multiply(tier, tier.block, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t(), a.rows));
+                multiply(
+                    tier,
+                    tier.block,
+                    &mut dst,
+                    start,
+                    left,
+                    Side::of(tier, Role::Right, b.cols(columns).t(), a.rows),
+                );
             });
         });
     }
