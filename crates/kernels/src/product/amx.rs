@@ -11,11 +11,13 @@ use super::avx512::{self, AHEAD, LANES, lanes, transpose};
 use super::tile::{Area, Operand, Sequences, Tier, Tile, prefetch};
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 /// Rows of a register, and pairs of a row of it.
 const SIDE: usize = 16;
 const ROWS: usize = 2 * SIDE;
+const BYTES: usize = size_of::<f32>();
 
 static TILES: [&[Tile]; ROWS] = {
     let mut tiles: [&[Tile]; ROWS] = [&[tile::<2, 1>, tile::<2, 2>]; ROWS];
@@ -34,6 +36,7 @@ pub(super) static BF16: Tier = Tier {
     pack: avx512::pack_bf16,
     pack_rows: Some(pack_rows),
     turns_rows: true,
+    run: SIDE,
     pair: 2,
     block: 512,
     multiple: SIDE,
@@ -66,82 +69,96 @@ fn permitted() -> bool {
     false
 }
 
-/// What the instructions are told through memory.
+/// What `ldtilecfg` reads: the palette, then of each register the bytes of a row, and the rows.
 #[repr(C, align(64))]
-struct Arguments {
-    /// For `ldtilecfg`: the palette, then of each register the bytes of a row, and the rows.
+struct Configuration {
     palette: u8,
     reserved: [u8; 15],
     row_bytes: [u16; 16],
     rows: [u8; 16],
-    /// Where the sums start from, null for nothing, and bytes from row to row.
-    base: *const f32,
-    base_stride: usize,
-    /// Where they go, the same.
-    dst: *mut f32,
-    dst_stride: usize,
 }
 
-/// `R` and `V` count registers of rows and of columns. The left operand's sequences lie along memory.
+impl Configuration {
+    /// For a tile of so many rows and columns. Registers 0 to 3 hold the sums, 4 and 5 the left operand, 6 and 7 the
+    /// right one; those of no rows are not there.
+    fn of(rows: usize, columns: usize) -> Self {
+        let heights = [rows.min(SIDE), rows.saturating_sub(SIDE)];
+        let widths = [columns.min(SIDE), columns.saturating_sub(SIDE)];
+        let mut of = Self { palette: 1, reserved: [0; 15], row_bytes: [0; 16], rows: [0; 16] };
+        let mut shape = |register: usize, rows: usize, columns: usize| {
+            let there = rows > 0 && columns > 0;
+            of.rows[register] = if there { rows as u8 } else { 0 };
+            of.row_bytes[register] = if there { (BYTES * columns) as u16 } else { 0 };
+        };
+        for i in 0..2 {
+            shape(4 + i, heights[i], SIDE);
+            shape(6 + i, SIDE, widths[i]);
+            for j in 0..2 {
+                shape(2 * i + j, heights[i], widths[j]);
+            }
+        }
+        of
+    }
+}
+
+thread_local! {
+    /// Rows and columns that this thread's registers are configured for: saying so anew costs as much as a few products.
+    static CONFIGURED: Cell<[usize; 2]> = const { Cell::new([0; 2]) };
+}
+
+/// Configures this thread's registers for tiles of so many rows and columns.
+fn configure(shape: [usize; 2]) {
+    if CONFIGURED.replace(shape) == shape {
+        return;
+    }
+    let configuration = Configuration::of(shape[0], shape[1]);
+    // SAFETY: 64 bytes are read, and the registers, which only `tile` uses in this process, become zero.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) };
+}
+
+/// `R` and `V` count registers of rows and of columns. The left operand lies register after register.
 ///
 /// SAFETY: see [`Tile`]; both operands are packed, with a multiple of 16 steps.
 unsafe fn tile<const R: usize, const V: usize>(steps: usize, left: Operand, right: Operand, area: Area) {
-    const BYTES: usize = size_of::<f32>();
     let Area { start, stride, rows, columns, base, .. } = area;
-    let heights = [rows.min(SIDE), rows.saturating_sub(SIDE)];
-    let widths = [columns.min(SIDE), columns.saturating_sub(SIDE)];
-    // Registers 0 to 3 hold the sums, 4 and 5 the left operand, 6 and 7 the right one; those of no rows are not there.
-    let mut arguments = Arguments {
-        palette: 1,
-        reserved: [0; 15],
-        row_bytes: [0; 16],
-        rows: [0; 16],
-        base: base.map_or(std::ptr::null(), |base| base.start),
-        base_stride: BYTES * base.map_or(0, |base| base.stride),
-        dst: start,
-        dst_stride: BYTES * stride,
-    };
-    let mut shape = |register: usize, rows: usize, columns: usize| {
-        arguments.rows[register] = rows as u8;
-        arguments.row_bytes[register] = (BYTES * columns) as u16;
-    };
-    for i in 0..R {
-        shape(4 + i, heights[i], SIDE);
-        for j in 0..V {
-            shape(2 * i + j, heights[i], widths[j]);
-        }
-    }
-    for (j, width) in widths.into_iter().enumerate().take(V) {
-        shape(6 + j, SIDE, width);
-    }
-    // SAFETY: `ldtilecfg` reads 64 bytes of `arguments` and zeroes the registers. Loads and stores touch as many rows and
-    // bytes of each as it says: of the base and the destination their rows and columns, of the left operand 16 steps of
-    // its rows, of the right one the columns of 16 steps; both are there for every 16 of `steps` (see `Tile`). Nothing of
-    // the second row or column of registers is touched where R or V is 1. The registers belong to this block alone.
+    configure([rows, columns]);
+    // SAFETY: loads and stores touch as many rows and bytes of each as the registers are configured for: of the base and
+    // the destination their rows and columns, of the left operand 16 steps of its rows, of the right one the columns of
+    // 16 steps; both are there for every 16 of `steps` (see `Tile`). Nothing of the second row or column of registers is
+    // touched where R or V is 1. The registers belong to this block alone.
     unsafe {
         asm!(
-            "ldtilecfg [{arguments}]",
-            "mov {at}, [{arguments} + 64]",
-            "mov {by}, [{arguments} + 72]",
-            "test {at}, {at}",
+            "test {base}, {base}",
             "jz 20f",
-            "tileloadd tmm0, [{at} + {by}*1]",
+            "tileloadd tmm0, [{base} + {base_stride}*1]",
             ".if {V} == 2",
-            "tileloadd tmm1, [{at} + {by}*1 + 64]",
+            "tileloadd tmm1, [{base} + {base_stride}*1 + 64]",
             ".endif",
             ".if {R} == 2",
-            "mov {below}, {by}",
+            "mov {below}, {base_stride}",
             "shl {below}, 4",
-            "add {below}, {at}",
-            "tileloadd tmm2, [{below} + {by}*1]",
+            "add {below}, {base}",
+            "tileloadd tmm2, [{below} + {base_stride}*1]",
             ".if {V} == 2",
-            "tileloadd tmm3, [{below} + {by}*1 + 64]",
+            "tileloadd tmm3, [{below} + {base_stride}*1 + 64]",
             ".endif",
             ".endif",
+            "jmp 21f",
             "20:",
-            "test {blocks}, {blocks}",
-            "jz 22f",
+            "tilezero tmm0",
+            ".if {V} == 2",
+            "tilezero tmm1",
+            ".endif",
+            ".if {R} == 2",
+            "tilezero tmm2",
+            ".if {V} == 2",
+            "tilezero tmm3",
+            ".endif",
+            ".endif",
             "21:",
+            "test {blocks}, {blocks}",
+            "jz 23f",
+            "22:",
             "tileloadd tmm4, [{left} + {across}*1]",
             "tileloadd tmm6, [{right} + {along}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
@@ -150,45 +167,44 @@ unsafe fn tile<const R: usize, const V: usize>(steps: usize, left: Operand, righ
             "tdpbf16ps tmm1, tmm4, tmm7",
             ".endif",
             ".if {R} == 2",
-            "tileloadd tmm5, [{lower} + {across}*1]",
+            "tileloadd tmm5, [{left} + {across}*1 + {lower}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             ".if {V} == 2",
             "tdpbf16ps tmm3, tmm5, tmm7",
             ".endif",
             ".endif",
-            "add {left}, 64",
-            "add {lower}, 64",
+            "add {left}, 2*{lower}",
             "add {right}, {next}",
             "dec {blocks}",
-            "jnz 21b",
-            "22:",
-            "mov {at}, [{arguments} + 80]",
-            "mov {by}, [{arguments} + 88]",
-            "tilestored [{at} + {by}*1], tmm0",
+            "jnz 22b",
+            "23:",
+            "tilestored [{start} + {stride}*1], tmm0",
             ".if {V} == 2",
-            "tilestored [{at} + {by}*1 + 64], tmm1",
+            "tilestored [{start} + {stride}*1 + 64], tmm1",
             ".endif",
             ".if {R} == 2",
-            "mov {below}, {by}",
+            "mov {below}, {stride}",
             "shl {below}, 4",
-            "add {below}, {at}",
-            "tilestored [{below} + {by}*1], tmm2",
+            "add {below}, {start}",
+            "tilestored [{below} + {stride}*1], tmm2",
             ".if {V} == 2",
-            "tilestored [{below} + {by}*1 + 64], tmm3",
+            "tilestored [{below} + {stride}*1 + 64], tmm3",
             ".endif",
             ".endif",
             R = const R,
             V = const V,
-            arguments = in(reg) &raw const arguments,
+            // The second register of rows lies behind the first.
+            lower = const BYTES * SIDE * SIDE,
+            base = in(reg) base.map_or(std::ptr::null(), |base| base.start),
+            base_stride = in(reg) BYTES * base.map_or(0, |base| base.stride),
+            start = in(reg) start,
+            stride = in(reg) BYTES * stride,
             left = inout(reg) left.start => _,
-            lower = inout(reg) left.start.wrapping_add(SIDE * left.across) => _,
             across = in(reg) BYTES * left.across,
             right = inout(reg) right.start => _,
             along = in(reg) BYTES * right.along,
             next = in(reg) SIDE * BYTES * right.along,
             blocks = inout(reg) steps / SIDE => _,
-            at = out(reg) _,
-            by = out(reg) _,
             below = out(reg) _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -197,15 +213,20 @@ unsafe fn tile<const R: usize, const V: usize>(steps: usize, left: Operand, righ
     }
 }
 
-/// Packs sequences that lie along memory, or side by side, one after another.
+/// Packs sequences that lie along memory, or side by side, register after register.
 ///
 /// SAFETY: see [`PackRows`](super::tile::PackRows); `steps` is a multiple of 16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 unsafe fn pack_rows(packed: *mut f32, width: usize, steps: usize, source: Sequences) {
     let Sequences { start, across, along, count, depth } = source;
     if along == 1 {
-        // SAFETY: the caller's.
-        return unsafe { avx512::round_rows(packed, width, steps, source) };
+        for step in (0..steps).step_by(SIDE) {
+            let first = depth.min(2 * step);
+            let of_run = Sequences { start: start.wrapping_add(first), depth: depth - first, ..source };
+            // SAFETY: the caller's; 16 steps of each sequence are one of its runs.
+            unsafe { avx512::round_rows(packed.wrapping_add(step * width), width, SIDE, of_run) };
+        }
+        return;
     }
     for step in (0..steps).step_by(LANES) {
         for w in (0..width).step_by(LANES) {
@@ -224,8 +245,8 @@ unsafe fn pack_rows(packed: *mut f32, width: usize, steps: usize, source: Sequen
                 };
             }
             for (row, values) in transpose(columns).into_iter().enumerate().take(width - w) {
-                // SAFETY: `steps` numbers of a sequence, of which 16 from `step` on.
-                unsafe { _mm512_storeu_ps(packed.wrapping_add((w + row) * steps + step), values) };
+                // SAFETY: 16 numbers of a sequence, from `step` on.
+                unsafe { _mm512_storeu_ps(packed.wrapping_add(step * width + (w + row) * SIDE), values) };
             }
         }
     }

@@ -64,10 +64,10 @@ macro_rules! tile {
             let Area { start: dst, stride, columns, base, ahead, .. } = area;
             let last = lanes(columns - LANES * (V - 1));
             let mask = |vector: usize| if vector + 1 == V { last } else { !0 };
-            // The sums are wanted when the steps are over: until then their lines come, to be written.
+            // The sums' places are wanted when the steps are over: until then their cache lines come.
             for i in 0..M {
                 for vector in 0..V {
-                    _mm_prefetch::<_MM_HINT_ET0>(dst.wrapping_add(i * stride + vector * LANES).cast());
+                    prefetch(dst.wrapping_add(i * stride + vector * LANES));
                 }
             }
             let mut sums = [[_mm512_setzero_ps(); V]; M];

@@ -312,7 +312,8 @@ impl Panels {
         let packed = |start: *const f32, layout: Layout, first: usize| {
             if layout.in_rows {
                 let none = (usize::MAX, 0);
-                return Self { start, next: whole * block.len(), across: block.len(), along: 1, last: none };
+                let across = tier.run.min(block.len());
+                return Self { start, next: whole * block.len(), across, along: 1, last: none };
             }
             let last = layout.panels().saturating_sub(1);
             let of_last = (last.wrapping_sub(first), layout.width(last));

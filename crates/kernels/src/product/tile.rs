@@ -73,8 +73,8 @@ pub(super) struct Sequences {
 /// and the source's numbers exist.
 pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Sequences);
 
-/// Copies sequences one after another, each `steps` numbers: to `packed[w * steps + step]`, with zeros for those of
-/// `width` that are missing, and behind their ends. A left operand can be read like that.
+/// Copies sequences one after another, [`Tier::run`] steps of each at a time: to `packed[w * run + step]` of each run,
+/// with zeros for those of `width` that are missing, and behind their ends. A left operand can be read like that.
 ///
 /// Arguments: packed, width, steps, source.
 ///
@@ -110,6 +110,8 @@ pub(super) struct Tier {
     pub pack_rows: Option<PackRows>,
     /// Whether that way is for every left operand.
     pub turns_rows: bool,
+    /// Steps of a sequence that lie together there: at most a block.
+    pub run: usize,
     /// Numbers along the summed side in one step of a tile.
     pub pair: usize,
     /// Steps for which operands are packed and tiles run at a time: a panel of the right operand then stays in the
@@ -138,6 +140,7 @@ impl Tier {
             pack,
             pack_rows: None,
             turns_rows: false,
+            run: usize::MAX,
             pair: 1,
             block: 192,
             multiple: 1,
