@@ -2,10 +2,11 @@
 
 use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
 use data::SourceConfig;
-use data::chat::{self, ChatStats, Conversation, Redactor, Severity, TokenKind};
+use data::chat::{self, ChatStats, Conversation, Redactor, Rule, Severity, TokenKind};
 use data::config::{ChatConfig, ChatFormat, OnBadRow, ProblemConfig, RedactConfig, RedactKind, RedactPattern};
 use data::source::labelled::Example;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainer::Conversations;
 use trainer::config::RunConfig;
@@ -18,7 +19,7 @@ pub enum Command {
     /// Count a config's conversations, their tokens, what is cut, and how full the rows are.
     Stats(OfConfig),
     /// Say what is likely wrong with a config's conversations; errors stop a training.
-    Lint(OfConfig),
+    Lint(Lint),
     /// Write the training, validation and test part of a config's labelled texts or conversations as .jsonl files, to
     /// compare with what else is trained on the same rows.
     Split(Split),
@@ -53,6 +54,19 @@ pub struct Preview {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
+
+/// Arguments of `firebox data lint`.
+#[derive(clap::Args)]
+pub struct Lint {
+    #[command(flatten)]
+    of: OfConfig,
+    /// Show every finding, not only the first five of each rule.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Findings of a rule that are shown unless all of them are asked for.
+const SHOWN: usize = 5;
 
 /// Arguments of `firebox data split`.
 #[derive(clap::Args)]
@@ -194,14 +208,30 @@ fn stats(arguments: &OfConfig) -> Result<(), Failure> {
     print(&format!("{notes}training\n{train}\nvalidation\n{validation}"))
 }
 
-fn lint(arguments: &OfConfig) -> Result<(), Failure> {
-    let (config, Conversations { splits, template, tokenizer, max_seq_len }) = arguments.open()?;
+fn lint(Lint { of, all }: &Lint) -> Result<(), Failure> {
+    let (config, Conversations { splits, template, tokenizer, max_seq_len }) = of.open()?;
     let findings = chat::lint(&template, &tokenizer, &config.chat, &splits.train, &splits.validation, max_seq_len);
-    if arguments.json {
+    if of.json {
         print_json(&json!(findings))?;
     } else {
-        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-        print(&format!("{lines}{} findings\n", findings.len()))?;
+        let most = if *all { usize::MAX } else { SHOWN };
+        let mut found: BTreeMap<Rule, usize> = BTreeMap::new();
+        let mut text = String::new();
+        for finding in &findings {
+            let count = found.entry(finding.rule).or_default();
+            *count += 1;
+            if *count <= most {
+                text += &format!("{finding}\n");
+            }
+        }
+        text += &format!("{} findings\n", findings.len());
+        for (rule, count) in found {
+            let hidden = count.saturating_sub(most);
+            let hidden =
+                if hidden == 0 { String::new() } else { format!(", {hidden} of them not shown without --all") };
+            text += &format!("  {rule}: {count}{hidden}\n");
+        }
+        print(&text)?;
     }
     match findings.iter().filter(|finding| finding.severity == Severity::Error).count() {
         0 => Ok(()),

@@ -279,3 +279,19 @@ fn bad_conversations_are_told_with_their_place() {
     let ended = run.train(&["--dry-run", "--set", "chat.template_file='bad.jinja'"]);
     assert!(ended.code == Some(3) && ended.stderr.contains("talks.jsonl:1"), "{}", ended.stderr);
 }
+
+#[test]
+fn lint_shows_five_findings_of_a_rule_and_counts_the_others() {
+    let run = run_of(&TALKS);
+    let empty =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"assistant\", \"content\": \"a\"}]}\n";
+    std::fs::write(run.path("talks.jsonl"), empty.repeat(9)).expect("writable");
+    let findings = |more: &[&str]| {
+        let ended = run.firebox(&[&["data", "lint", "run.toml"], more].concat());
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        ended.stdout.matches("[empty_turn]").count()
+    };
+    assert_eq!([findings(&[]), findings(&["--all"])], [5, 9]);
+    let ended = run.firebox(&["data", "lint", "run.toml"]);
+    assert!(ended.stdout.contains("empty_turn: 9, 4 of them not shown without --all"), "{}", ended.stdout);
+}
