@@ -76,8 +76,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             Ok(line) => {
                 // A history that takes no line is no reason to end.
                 let _ = editor.add_history_entry(&line);
-                if !take(&mut session, &line)? {
-                    return Ok(());
+                match take(&mut session, &line) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    // A file that cannot be written is no reason to lose the conversation.
+                    Err(failure) => {
+                        failure.report();
+                    }
                 }
             }
             Err(ReadlineError::Interrupted) => eprintln!("Ctrl-D ends the conversation"),

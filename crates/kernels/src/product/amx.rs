@@ -112,7 +112,8 @@ fn configure(shape: [usize; 2]) {
         return;
     }
     let configuration = Configuration::of(shape[0], shape[1]);
-    // SAFETY: 64 bytes are read, and the registers, which only `tile` uses in this process, become zero.
+    // SAFETY: 64 bytes are read, and the registers, which only `tile` uses in this process, become zero. (The child of a
+    // bare `fork` would not have them; nothing here forks without running another program.)
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly)) };
 }
 
