@@ -59,7 +59,7 @@ pub struct TrainState {
     pub step: u64,
     /// Rows consumed since the start, over all epochs.
     pub position_rows: u64,
-    /// Tokens trained on since the start.
+    /// Tokens read since the start, padding apart.
     pub tokens_seen: u64,
     /// The best evaluation so far, if there was one.
     pub best: Option<Best>,

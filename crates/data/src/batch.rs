@@ -58,8 +58,13 @@ impl Batch {
 
     /// The share of padding.
     pub fn padding(&self) -> f64 {
-        let padding = self.segments.iter().filter(|segment| **segment == 0).count();
-        padding as f64 / self.segments.len().max(1) as f64
+        let all = self.segments.len();
+        (all - self.read_tokens()) as f64 / all.max(1) as f64
+    }
+
+    /// Tokens that are read: all but padding.
+    pub fn read_tokens(&self) -> usize {
+        self.segments.iter().filter(|segment| **segment != 0).count()
     }
 
     /// Where each segment begins, among all positions: what a target of a whole segment is predicted from.

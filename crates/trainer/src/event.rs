@@ -80,9 +80,9 @@ pub struct StepReport {
     /// Norm of the last step's whole gradient, before clipping.
     #[serde(deserialize_with = "null_is_nan")]
     pub grad_norm: f64,
-    /// Tokens trained on since the run's very first step.
+    /// Tokens read since the run's very first step, padding apart.
     pub tokens: u64,
-    /// Tokens trained on per second over this interval.
+    /// Tokens read per second over this interval, padding apart.
     #[serde(deserialize_with = "null_is_nan")]
     pub tokens_per_second: f64,
     /// Time since this process began to train.

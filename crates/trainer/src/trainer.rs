@@ -296,7 +296,10 @@ impl Trainer {
             let clock = Instant::now();
             let micro_batches =
                 (0..settings.gradient_accumulation_steps).map(|_| batches.next()).collect::<Result<Vec<_>, _>>()?;
+            let tokens: usize = micro_batches.iter().map(data::Batch::read_tokens).sum();
             let lr = in_thread_pool(&device, || self.step(&micro_batches))?;
+            self.progress.tokens += tokens as u64;
+            interval.tokens += tokens;
             let step = self.progress.step;
             let signal = stop.load(Ordering::SeqCst);
             let last = step == total || signal != 0;
@@ -357,7 +360,6 @@ impl Trainer {
         let settings = &self.config.train;
         let step = self.progress.step + 1;
         let weights = trained_weights(micro_batches);
-        let tokens = weights.first().copied().unwrap_or(0.0);
         let options = StepOptions {
             precision: settings.precision.into(),
             randomness: Some((settings.seed, self.progress.step)),
@@ -384,7 +386,6 @@ impl Trainer {
         }
         self.progress.step = step;
         self.progress.position += self.plan.rows_per_step;
-        self.progress.tokens += tokens as u64;
         Ok(lr)
     }
 
@@ -558,6 +559,8 @@ fn named(terms: &[&str], figures: Vec<f64>) -> BTreeMap<String, f64> {
 struct Interval {
     /// Of each loss term: the sum over its targets, and their weight.
     terms: Vec<(f64, f64)>,
+    /// Read, padding apart.
+    tokens: usize,
     time: Duration,
     /// Of the last step.
     norm: f64,
@@ -582,7 +585,7 @@ impl Interval {
     }
 
     fn tokens_per_second(&self) -> f64 {
-        self.terms.first().map_or(0.0, |(_, weight)| *weight) / self.time.as_secs_f64().max(1e-9)
+        self.tokens as f64 / self.time.as_secs_f64().max(1e-9)
     }
 }
 

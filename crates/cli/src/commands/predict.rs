@@ -7,7 +7,7 @@ use data::config::LabelledConfig;
 use inference::{TaggedWord, Text};
 use model::bert::Problem;
 use serde_json::{Map, Value, json};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use trainer::metrics::entities;
 
@@ -84,13 +84,25 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let line = line.map_err(|error| Failure::new(DATA, format!("standard input: {error}")))?;
             texts.push((line, None));
             // A person at a terminal waits for each answer.
-            if texts.len() >= if std::io::IsTerminal::is_terminal(&std::io::stdin()) { 1 } else { TOGETHER } {
+            if texts.len() >= if std::io::stdin().is_terminal() { 1 } else { TOGETHER } {
                 write(&std::mem::take(&mut texts))?;
             }
         }
         return write(&texts);
     }
-    read(file, arguments)?.chunks(TOGETHER).try_for_each(write)
+    let texts = read(file, arguments)?;
+    // Where the answers go elsewhere, a terminal shows how far they are.
+    let shows = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+    for (i, some) in texts.chunks(TOGETHER).enumerate() {
+        write(some)?;
+        if shows {
+            eprint!("\r{} of {} texts", i * TOGETHER + some.len(), texts.len());
+        }
+    }
+    if shows {
+        eprintln!();
+    }
+    Ok(())
 }
 
 /// The texts of a file.
