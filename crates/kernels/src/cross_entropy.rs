@@ -66,15 +66,16 @@ pub fn cross_entropy_sum(
         of_head == width && of_bias && targets.dims() == [rows] && weights.dims() == [rows],
         "shapes of a cross-entropy"
     );
-    if cube::covers(&hidden) && cube::covers(&head) && cube::covers(&weights) {
-        return cube::cross_entropy_sum(hidden, head, bias, targets, weights, options);
-    }
-    if !covers(&hidden) || !covers(&weights) {
+    let on_cube = cube::covers(&hidden) && cube::covers(&head) && cube::covers(&weights);
+    if !(on_cube || covers(&hidden) && covers(&weights)) {
         return composed(hidden, head, bias, targets, weights, options);
     }
     // An operation's tensors are always there: no bias is one without numbers that matter.
     let biased = bias.is_some();
     let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &hidden.device()));
+    if on_cube {
+        return cube::cross_entropy_sum(hidden, head, bias, targets, weights, biased, options);
+    }
     let (hidden, head, bias) = (hidden.into_dispatch(), head.into_dispatch(), bias.into_dispatch());
     let (targets, weights) = (targets.into_dispatch(), weights.into_dispatch());
     let loss = <Dispatch as CrossEntropyOps>::cross_entropy(hidden, head, bias, targets, weights, biased, options);

@@ -381,7 +381,7 @@ impl Bert {
         let weights = Tensor::from_data(TensorData::new(weights, [chosen.len()]), &device);
         let states = self.transformed(hidden, at, pass.precision);
         let (words, bias) = (self.embeddings.words.weight.val(), self.predictions().bias.val());
-        let head_is_frozen = !words.is_require_grad() && !bias.is_require_grad();
+        let head_is_frozen = !words.is_require_grad();
         let options = CrossEntropy { label_smoothing: pass.label_smoothing, precision: pass.precision, head_is_frozen };
         cross_entropy_sum(states, words, Some(bias), targets, weights, options)
     }

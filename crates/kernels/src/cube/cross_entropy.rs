@@ -24,14 +24,12 @@ use burn_cubecl::tensor::CubeTensor;
 pub(crate) fn cross_entropy_sum(
     hidden: Tensor<2>,
     head: Tensor<2>,
-    bias: Option<Tensor<1>>,
+    bias: Tensor<1>,
     targets: Tensor<1, Int>,
     weights: Tensor<1>,
+    biased: bool,
     options: CrossEntropy,
 ) -> Tensor<1> {
-    // An operation's tensors are always there: no bias is one without numbers that matter.
-    let biased = bias.is_some();
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &hidden.device()));
     let (hidden, head, bias) = (hidden.into_dispatch(), head.into_dispatch(), bias.into_dispatch());
     let (targets, weights) = (targets.cast(IntDType::I32).into_dispatch(), weights.into_dispatch());
     let loss = <Dispatch as ChunkedLoss>::chunked_loss(hidden, head, bias, targets, weights, biased, options);

@@ -36,14 +36,8 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
                     Start::Row(row) => Start::Row(&row[columns.clone()]),
                     same => same,
                 };
-                multiply(
-                    tier,
-                    tier.block,
-                    &mut dst,
-                    start,
-                    left,
-                    Side::of(tier, Role::Right, b.cols(columns).t(), a.rows),
-                );
+                let right = Side::of(tier, Role::Right, b.cols(columns).t(), a.rows);
+                multiply(tier, tier.block, &mut dst, start, left, right);
             });
         });
     }
@@ -155,6 +149,7 @@ pub(crate) fn new_products<const N: usize>(
 /// The right operand of many products on the calling thread, packed into `memory` if it must be packed.
 pub(crate) fn prepared<'a>(b: Matrix<'a>, precision: Precision, memory: &'a mut Vec<MaybeUninit<f32>>) -> Shared<'a> {
     let tier = Tier::of(precision);
+    // Left where tiles can read it: its rows are a head's, near each other.
     let side = match Side::of(tier, Role::Right, b.t(), 0) {
         Side::Packing(operand) => {
             let layout = Layout::new(tier, Role::Right, operand);

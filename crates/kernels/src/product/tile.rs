@@ -32,10 +32,11 @@ pub(super) struct Area {
     pub columns: usize,
     /// What they are added to.
     pub base: Option<Base>,
+    /// What to ask for meanwhile.
     pub ahead: Ahead,
 }
 
-/// Memory that later tiles will read, asked for while this one runs: so many numbers for each of its steps.
+/// Memory that later tiles will read, which a tile may ask for while it runs: `along` numbers in each of its steps.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     pub start: *const f32,
