@@ -177,9 +177,13 @@ fn forward<B: Host>(
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let shape = Shape::of::<B>(qkv, rule);
     let segments = segments.map(|segments| B::ids(segments));
-    let (y, log_totals) = forward_heads(&B::floats(qkv), segments.as_deref(), shape);
-    let Shape { batch, seq, n_head, d_head, .. } = shape;
-    (B::tensor(y, vec![batch, seq, n_head * d_head]), B::tensor(log_totals, vec![batch, n_head, seq]))
+    let Shape { batch, seq, n_head, .. } = shape;
+    let mut y = buffer(batch * seq * shape.d_model());
+    let mut log_totals = vec![0.0; batch * n_head * seq];
+    forward_heads(&B::floats(qkv), segments.as_deref(), shape, &mut y, &mut log_totals);
+    // SAFETY: `forward_heads` has written every number.
+    let y = unsafe { written(y) };
+    (B::tensor(y, vec![batch, seq, shape.d_model()]), B::tensor(log_totals, vec![batch, n_head, seq]))
 }
 
 #[derive(Debug)]
@@ -197,17 +201,21 @@ impl<B: Host> Backward<B, 1> for AttentionBackward {
         let segments = segments.as_ref().map(|segments| B::ids(segments));
         let saved = Saved { y: &B::floats(&y), log_totals: &B::floats(&log_totals), dy: &B::floats(&dy) };
         let shape = Shape::of::<B>(&qkv, rule);
-        let gradient = backward_heads(&B::floats(&qkv), segments.as_deref(), saved, shape);
-        grads.register::<B>(of_qkv.id, B::tensor(gradient, B::shape(&qkv)));
+        let mut gradient = buffer(3 * shape.batch * shape.seq * shape.d_model());
+        backward_heads(&B::floats(&qkv), segments.as_deref(), saved, shape, &mut gradient);
+        // SAFETY: `backward_heads` has written every number.
+        grads.register::<B>(of_qkv.id, B::tensor(unsafe { written(gradient) }, B::shape(&qkv)));
     }
 }
 
 /// Heads side by side, and how they attend.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
-    batch: usize,
-    seq: usize,
-    n_head: usize,
+    /// Number of the first element of the batch, whose dropout is keyed by it.
+    first: usize,
+    pub batch: usize,
+    pub seq: usize,
+    pub n_head: usize,
     d_head: usize,
     rule: Rule,
 }
@@ -219,7 +227,13 @@ impl Shape {
     }
 
     pub fn new(batch: usize, seq: usize, d_model: usize, rule: Rule) -> Self {
-        Self { batch, seq, n_head: rule.n_head, d_head: d_model / rule.n_head, rule }
+        Self { first: 0, batch, seq, n_head: rule.n_head, d_head: d_model / rule.n_head, rule }
+    }
+
+    /// Some elements of the batch.
+    pub fn elements(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.batch, "elements of a batch");
+        Self { first: self.first + range.start, batch: range.len(), ..self }
     }
 
     fn d_model(&self) -> usize {
@@ -331,12 +345,20 @@ fn scores<'a>(
     unsafe { crate::product::written_slice(memory) }
 }
 
-/// - `qkv`: `[batch, seq, 3 * d_model]`; returns `[batch, seq, d_model]` and `[batch, n_head, seq]`
-pub(crate) fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape) -> (Vec<f32>, Vec<f32>) {
-    let Shape { batch, seq, n_head, d_head, rule } = shape;
+/// Writes every number of the output and of the logarithms of the softmaxes' denominators.
+///
+/// # Shapes
+/// - `qkv`: `[batch, seq, 3 * d_model]`, `y`: `[batch, seq, d_model]`, `log_totals`: `[batch, n_head, seq]`
+pub(crate) fn forward_heads(
+    qkv: &[f32],
+    segments: Option<&[i32]>,
+    shape: Shape,
+    y: &mut [MaybeUninit<f32>],
+    log_totals: &mut [f32],
+) {
+    let Shape { first, batch, seq, n_head, d_head, rule } = shape;
     let d_model = shape.d_model();
-    let mut y = buffer(batch * seq * d_model);
-    let mut log_totals = vec![0.0; batch * n_head * seq];
+    assert!(y.len() == batch * seq * d_model && log_totals.len() == batch * n_head * seq, "memory for heads");
     // A head's columns of the output are a view of their own, so that heads can be written at the same time.
     let heads: Vec<MatrixMut> = y
         .chunks_exact_mut(seq * d_model)
@@ -345,6 +367,7 @@ pub(crate) fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape)
     let visible: Vec<Visible> = (0..batch)
         .map(|element| Visible::new(shape, segments.map(|segments| shape.element(segments, element, 1))))
         .collect();
+    // The heads' blocks cover every number, and their products start from zero, which writes all they cover.
     let tasks = heads.into_par_iter().zip(log_totals.par_chunks_mut(seq)).enumerate().with_max_len(1);
     tasks.for_each(|(task, (mut y, log_totals))| {
         let mut workspace = WORKSPACE.take();
@@ -355,7 +378,7 @@ pub(crate) fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape)
         let Workspace { weights: memory, keys: of_k, copies: [copy, ..], totals, .. } = &mut workspace;
         let k = prepared(k.t(), rule.precision, of_k);
         let v = v.copied_to(copy);
-        let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
+        let mask = rule.dropout.map(|dropout| (dropout.row(first + element), dropout.scale()));
         for block in shape.blocks() {
             let keys = visible.keys(&block, k.column_step());
             let q = q.rows(block.clone());
@@ -367,8 +390,8 @@ pub(crate) fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape)
                 log_totals[query] = log_total;
                 totals.push(1.0 / total);
                 if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
-                    let first = ((head * seq + query) * seq + keys.start) as u32;
-                    vector::drop_in_place(&mut row[..seen], first, hash, threshold, scale);
+                    let place = ((head * seq + query) * seq + keys.start) as u32;
+                    vector::drop_in_place(&mut row[..seen], place, hash, threshold, scale);
                 }
             }
             let weights = Matrix::new(weights, block.len(), keys.len());
@@ -379,8 +402,6 @@ pub(crate) fn forward_heads(qkv: &[f32], segments: Option<&[i32]>, shape: Shape)
         }
         WORKSPACE.set(workspace);
     });
-    // SAFETY: the heads' blocks cover every number, and their products start from zero, which writes all they cover.
-    (unsafe { written(y) }, log_totals)
 }
 
 /// What the backward pass needs besides the input: the output, its gradient, and the softmax's denominators.
@@ -390,11 +411,17 @@ pub(crate) struct Saved<'a> {
     pub dy: &'a [f32],
 }
 
-/// The gradient of `qkv`, `[batch, seq, 3 * d_model]`.
-pub(crate) fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved, shape: Shape) -> Vec<f32> {
-    let Shape { batch, seq, n_head, d_head, rule } = shape;
+/// Writes every number of the gradient of `qkv`, `[batch, seq, 3 * d_model]` as it is.
+pub(crate) fn backward_heads(
+    qkv: &[f32],
+    segments: Option<&[i32]>,
+    saved: Saved,
+    shape: Shape,
+    gradient: &mut [MaybeUninit<f32>],
+) {
+    let Shape { first, batch, seq, n_head, d_head, rule } = shape;
     let d_model = shape.d_model();
-    let mut gradient = buffer(batch * seq * 3 * d_model);
+    assert_eq!(gradient.len(), batch * seq * 3 * d_model, "memory for the heads' gradient");
     let mut tasks: Vec<[MatrixMut; 3]> = Vec::with_capacity(batch * n_head);
     for gradient in gradient.chunks_exact_mut(seq * 3 * d_model) {
         let (q, kv) = MatrixMut::uninit(gradient, seq, 3 * d_model).split_cols(d_model);
@@ -405,6 +432,8 @@ pub(crate) fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved
     let visible: Vec<Visible> = (0..batch)
         .map(|element| Visible::new(shape, segments.map(|segments| shape.element(segments, element, 1))))
         .collect();
+    // The blocks cover all of the queries' columns, whose products start from zero; of the keys' and values' the first
+    // block either covers all, starting from zero, or they are cleared.
     tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(task, [mut dq, mut dk, mut dv])| {
         let mut workspace = WORKSPACE.take();
         let (element, head) = (task / n_head, task % n_head);
@@ -419,7 +448,7 @@ pub(crate) fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved
         let (q, k, v, d_output) = (q.copied_to(of_q), k.copied_to(of_k), v.copied_to(of_v), d_output.copied_to(of_dy));
         let k_turned = prepared(k.t(), rule.precision, keys);
         let v_turned = prepared(v.t(), rule.precision, values);
-        let mask = rule.dropout.map(|dropout| (dropout.row(element), dropout.scale()));
+        let mask = rule.dropout.map(|dropout| (dropout.row(first + element), dropout.scale()));
         // Without segments the last block sees every key: coming first, it sets what the others add to.
         let mut start = Start::Zero;
         for block in shape.blocks().rev() {
@@ -435,15 +464,15 @@ pub(crate) fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved
             let rows = weights.chunks_exact_mut(keys.len()).zip(slopes.chunks_exact_mut(keys.len()));
             for ((weights, slopes), query) in rows.zip(block.clone()) {
                 let seen = visible.hide(weights, query, &keys);
-                let first = ((head * seq + query) * seq + keys.start) as u32;
+                let place = ((head * seq + query) * seq + keys.start) as u32;
                 if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
-                    vector::drop_in_place(&mut slopes[..seen], first, hash, threshold, scale);
+                    vector::drop_in_place(&mut slopes[..seen], place, hash, threshold, scale);
                 }
                 let at = query * d_model + head * d_head;
                 let along = vector::dot(&dy[at..at + d_head], &y[at..at + d_head]);
                 vector::softmax_backward(weights, slopes, seen, shape.scale(), log_totals[query], along);
                 if let Some((RowMask { keys: hash, threshold }, scale)) = mask {
-                    vector::drop_in_place(&mut weights[..seen], first, hash, threshold, scale);
+                    vector::drop_in_place(&mut weights[..seen], place, hash, threshold, scale);
                 }
             }
             let queries = block.len();
@@ -456,9 +485,6 @@ pub(crate) fn backward_heads(qkv: &[f32], segments: Option<&[i32]>, saved: Saved
         }
         WORKSPACE.set(workspace);
     });
-    // SAFETY: the blocks cover all of the queries' columns, whose products start from zero; of the keys' and values'
-    // the first block either covers all, starting from zero, or they have been cleared.
-    unsafe { written(gradient) }
 }
 
 #[cfg(test)]

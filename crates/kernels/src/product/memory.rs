@@ -7,9 +7,9 @@ use std::mem::MaybeUninit;
 pub(super) const LINE: usize = 16;
 
 thread_local! {
-    /// Memory that products pack into (0 to 2) and that holds what is in between (3, 4). Taken while in use: another
+    /// Memory that products pack into (0 to 3) and that holds what is in between (4, 5). Taken while in use: another
     /// product may start on the same thread while this one waits, and then finds none.
-    static SCRATCH: Cell<[Vec<MaybeUninit<f32>>; 5]> = const { Cell::new([const { Vec::new() }; 5]) };
+    static SCRATCH: Cell<[Vec<MaybeUninit<f32>>; 6]> = const { Cell::new([const { Vec::new() }; 6]) };
 }
 
 /// Calls `body` with memory for `len` numbers, aligned to a cache line; `which` of the thread's pieces.

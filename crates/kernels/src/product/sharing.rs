@@ -116,34 +116,110 @@ pub(crate) fn all_shared<R, const N: usize>(
     with_all_shared(tier, Role::Right, sides, |sides| body(sides.map(|side| Shared { tier, side })))
 }
 
-/// `a b` of several pairs in fresh memory, shared out between threads together; none for a pair that is not wanted.
-pub(crate) fn new_products<const N: usize>(
-    pairs: [Option<(Matrix, Matrix)>; N],
+/// The right operand of a product whose rows come in pieces, from several threads: each piece is packed as it comes,
+/// while it is in its thread's cache.
+pub(crate) struct Incoming<'a> {
+    layout: Layout,
+    memory: &'a mut [MaybeUninit<f32>],
+}
+
+/// Some rows of an [`Incoming`] operand.
+pub(crate) struct IncomingRows<'a> {
+    layout: Layout,
+    parts: Vec<Part<'a>>,
+}
+
+/// What they are of one panel of one block.
+struct Part<'a> {
+    panel: usize,
+    /// Of the rows those that belong to the block, in steps.
+    steps: Range<usize>,
+    packed: &'a mut [MaybeUninit<f32>],
+}
+
+/// Calls `body` with operands of these rows and columns that are still to come.
+pub(crate) fn with_incoming<R, const N: usize>(
+    shapes: [[usize; 2]; N],
     precision: Precision,
-) -> [Option<Vec<f32>>; N] {
-    let mut values = pairs.map(|pair| buffer(pair.map_or(0, |(a, b)| a.rows * b.cols)));
-    let empty = Matrix::new(&[], 0, 0);
-    all_shared(pairs.map(|pair| pair.map_or(empty, |(_, b)| b)), precision, |shared| {
-        let mut tasks = Vec::new();
-        for ((values, pair), right) in values.iter_mut().zip(pairs).zip(shared) {
-            let Some((a, b)) = pair else { continue };
-            let height = piece(a.rows);
-            let pieces = MatrixMut::uninit(values, a.rows, b.cols).row_pieces(height);
-            tasks.extend(pieces.into_iter().enumerate().map(|(i, dst)| {
-                let rows = i * height..i * height + dst.rows;
-                (dst, a.rows(rows), right)
-            }));
-        }
-        tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, right)| {
-            right.product(&mut dst, Start::Zero, a);
-        });
-    });
-    let mut index = 0;
-    values.map(|values| {
-        index += 1;
-        // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
-        pairs[index - 1].map(|_| unsafe { written(values) })
+    body: impl FnOnce([Incoming; N]) -> R,
+) -> R {
+    let tier = Tier::of(precision);
+    let layouts = shapes.map(|[depth, count]| Layout { tier, role: Role::Right, count, depth, in_rows: false });
+    with_scratch(3, layouts.iter().map(Layout::len).sum(), |memory| {
+        let mut rest = memory;
+        body(layouts.map(|layout| {
+            let (memory, others) = std::mem::take(&mut rest).split_at_mut(layout.len());
+            rest = others;
+            Incoming { layout, memory }
+        }))
     })
+}
+
+impl<'a> Incoming<'a> {
+    /// Pieces of `height` rows, the last may be lower. Panics if there are several of an odd height: in half precision
+    /// rows are packed in pairs.
+    pub fn row_pieces(&mut self, height: usize) -> Vec<IncomingRows<'_>> {
+        let layout = self.layout;
+        let count = layout.depth.div_ceil(height);
+        assert!(count <= 1 || height.is_multiple_of(2), "{height} rows are no pairs");
+        let steps_each = height.div_ceil(layout.tier.pair);
+        let mut pieces: Vec<_> = (0..count).map(|_| IncomingRows { layout, parts: Vec::new() }).collect();
+        let mut rest = &mut *self.memory;
+        for block in layout.blocks() {
+            for panel in 0..layout.panels() {
+                let mut start = block.start;
+                while start < block.end {
+                    let piece = (start / steps_each).min(count - 1);
+                    let first = piece * steps_each;
+                    // The last one also takes the steps that only fill up.
+                    let end = if piece + 1 == count { block.end } else { block.end.min(first + steps_each) };
+                    let (packed, others) = rest.split_at_mut(layout.width(panel) * (end - start));
+                    pieces[piece].parts.push(Part { panel, steps: start - first..end - first, packed });
+                    (start, rest) = (end, others);
+                }
+            }
+        }
+        pieces
+    }
+
+    /// The operand as every thread reads it.
+    ///
+    /// # Safety
+    /// All of its rows have come.
+    pub unsafe fn shared(self) -> Shared<'a> {
+        let Self { layout, memory } = self;
+        // SAFETY: pieces cover all of the memory, and each part is written whole (see `Pack`).
+        let packed: &[f32] = unsafe { written_slice(memory) };
+        Shared { tier: layout.tier, side: Side::Packed { layout, packed, panel: 0, count: layout.count } }
+    }
+}
+
+impl IncomingRows<'_> {
+    /// Packs the rows; other threads may help. An operand without columns takes rows of any length.
+    pub fn put(self, rows: Matrix) {
+        let Self { layout, parts } = self;
+        parts.into_par_iter().with_min_len(8).for_each(|Part { panel, steps, packed }| {
+            pack_panels(layout, rows.t(), &steps, panel..panel + 1, packed);
+        });
+    }
+}
+
+/// `a b` of several pairs in fresh memory, shared out between threads together; none for a pair that is not wanted.
+pub(crate) fn new_products<const N: usize>(pairs: [Option<(Matrix, Shared)>; N]) -> [Option<Vec<f32>>; N] {
+    let mut values = pairs.map(|pair| pair.map(|(a, b)| buffer(a.rows * b.side.dims()[0])));
+    let mut tasks = Vec::new();
+    for (values, pair) in values.iter_mut().zip(pairs) {
+        let (Some(values), Some((a, b))) = (values, pair) else { continue };
+        let height = piece(a.rows);
+        let pieces = MatrixMut::uninit(values, a.rows, b.side.dims()[0]).row_pieces(height);
+        tasks.extend(pieces.into_iter().enumerate().map(|(i, dst)| {
+            let rows = i * height..i * height + dst.rows;
+            (dst, a.rows(rows), b)
+        }));
+    }
+    tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, b)| b.product(&mut dst, Start::Zero, a));
+    // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
+    values.map(|values| values.map(|values| unsafe { written(values) }))
 }
 
 /// The right operand of many products on the calling thread, packed into `memory` if it must be packed.

@@ -1,10 +1,12 @@
 //! The attention half of a block.
 
-use super::{Gradient, Layers, NormPlace, Parameters, Residual, Rule, cut, nth, with_layers};
+use super::{Gradient, Layers, NormPlace, Parameters, Residual, Rule, cut, nth, of_output, with_layers};
 use crate::attention::{AttentionOptions, Rule as HeadsRule, Saved, Shape, attention, backward_heads, forward_heads};
 use crate::host::{Host, on_host_backends};
 use crate::linear::{Activation, linear};
-use crate::product::{FEW_ROWS, Matrix, all_shared, buffer, piece, written, written_slice};
+use crate::product::{
+    FEW_ROWS, Matrix, all_shared, buffer, piece, with_incoming, with_scratch, written, written_slice,
+};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -200,46 +202,95 @@ fn forward<B: Host>(
     (B::tensor(y, shape), kept)
 }
 
+/// How the rows of a batch are shared out: whole elements, so that a thread takes them through the products, the heads
+/// and the next products while they are in its cache. Threads without elements of their own help with pieces and heads.
+#[derive(Clone, Copy)]
+struct Groups {
+    of_heads: Shape,
+    /// Elements of a group, their rows, and how many groups there are.
+    elements: usize,
+    rows: usize,
+    count: usize,
+    /// Rows of a piece, and pieces of a group.
+    height: usize,
+    pieces: usize,
+}
+
+impl Groups {
+    fn new(of_heads: Shape) -> Self {
+        let (batch, seq) = (of_heads.batch, of_heads.seq);
+        let height = piece(batch * seq);
+        let elements = (height / seq).max(1);
+        // Rows of several groups are packed in pairs.
+        let elements = if seq % 2 == 1 { elements.next_multiple_of(2) } else { elements };
+        let rows = elements * seq;
+        Self { of_heads, elements, rows, count: batch.div_ceil(elements), height, pieces: rows.div_ceil(height) }
+    }
+
+    /// The heads of group number `index`.
+    fn heads(&self, index: usize) -> Shape {
+        let first = index * self.elements;
+        self.of_heads.elements(first..(first + self.elements).min(self.of_heads.batch))
+    }
+}
+
 /// - `x`: `[m, d_model]`; returns the same
 fn forward_rows(x: &[f32], segments: Option<&[i32]>, layers: Layers, of_heads: Shape) -> (Vec<f32>, Kept) {
     let d = layers.d_model();
     let m = x.len() / d;
-    let (height, pieces) = (piece(m), m.div_ceil(piece(m)));
+    let groups = Groups::new(of_heads);
+    let Groups { rows, height, pieces, .. } = groups;
     let before = layers.normalizes(NormPlace::Before);
-    let mut y = buffer(m * d);
+    let (mut y, mut heads) = (buffer(m * d), buffer(m * d));
     let mut n = buffer(if before { m * d } else { 0 });
     let mut sum = buffer(if before { 0 } else { m * d });
     let mut qkv = buffer(m * 3 * d);
     let mut statistics = vec![0.0; 2 * m];
-    let (heads, log_totals) = all_shared([layers.w1, layers.w2], layers.rule.precision, |[first, second]| {
+    let mut log_totals = vec![0.0; m * of_heads.n_head];
+    all_shared([layers.w1, layers.w2], layers.rule.precision, |[first, second]| {
         let tasks = (
-            x.par_chunks(height * d),
-            cut(&mut n, height * d, pieces),
-            statistics.par_chunks_mut(height * 2),
-            qkv.par_chunks_mut(height * 3 * d),
+            x.par_chunks(rows * d),
+            cut(&mut n, rows * d, groups.count),
+            statistics.par_chunks_mut(rows * 2),
+            qkv.par_chunks_mut(rows * 3 * d),
+            (heads.par_chunks_mut(rows * d), log_totals.par_chunks_mut(rows * of_heads.n_head)),
+            cut(&mut sum, rows * d, groups.count),
+            y.par_chunks_mut(rows * d),
         );
-        tasks.into_par_iter().with_max_len(1).for_each(|(x, n, statistics, qkv)| {
-            layers.enter(&first, x, n, statistics, qkv);
+        let tasks = tasks.into_par_iter().enumerate().with_max_len(1);
+        tasks.for_each(|(group, (x, n, statistics, qkv, (heads, log_totals), sum, y))| {
+            let tasks = (
+                x.par_chunks(height * d),
+                cut(n, height * d, pieces),
+                statistics.par_chunks_mut(height * 2),
+                qkv.par_chunks_mut(height * 3 * d),
+            );
+            tasks.into_par_iter().with_max_len(1).for_each(|(x, n, statistics, qkv)| {
+                layers.enter(&first, x, n, statistics, qkv);
+            });
+            // SAFETY: the pieces cover all rows, and `enter` writes all of them.
+            let qkv = unsafe { written_slice(qkv) };
+            let segments = segments.map(|segments| nth(segments, rows, group));
+            forward_heads(qkv, segments, groups.heads(group), heads, log_totals);
+            // SAFETY: `forward_heads` has written every number.
+            let heads: &[f32] = unsafe { written_slice(heads) };
+            let tasks = (
+                x.par_chunks(height * d),
+                heads.par_chunks(height * d),
+                cut(sum, height * d, pieces),
+                statistics.par_chunks_mut(height * 2),
+                y.par_chunks_mut(height * d),
+            );
+            tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (x, heads, sum, statistics, y))| {
+                layers.leave(&second, group * rows + i * height, x, heads, sum, statistics, y);
+            });
         });
-        // SAFETY: the pieces cover all rows, and `enter` writes all of them.
-        let qkv = unsafe { written_slice(&mut qkv) };
-        let (heads, log_totals) = forward_heads(qkv, segments, of_heads);
-        let tasks = (
-            x.par_chunks(height * d),
-            heads.par_chunks(height * d),
-            cut(&mut sum, height * d, pieces),
-            statistics.par_chunks_mut(height * 2),
-            y.par_chunks_mut(height * d),
-        );
-        tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (x, heads, sum, statistics, y))| {
-            layers.leave(&second, i * height, x, heads, sum, statistics, y);
-        });
-        (heads, log_totals)
     });
-    // SAFETY: the pieces cover all rows, and of each `enter` and `leave` write everything that is used.
+    // SAFETY: groups and their pieces cover all rows, and of each `enter`, `forward_heads` and `leave` write everything
+    // that is used.
     unsafe {
-        let kept = Kept { n: written(n), qkv: written(qkv), heads, log_totals, sum: written(sum), statistics };
-        (written(y), kept)
+        let (n, qkv, heads, sum) = (written(n), written(qkv), written(heads), written(sum));
+        (written(y), Kept { n, qkv, heads, log_totals, sum, statistics })
     }
 }
 
@@ -277,50 +328,82 @@ fn backward_rows(
     let Kept { n, qkv, heads, log_totals, sum, statistics } = kept;
     let d = layers.d_model();
     let m = x.len() / d;
-    let (height, pieces) = (piece(m), m.div_ceil(piece(m)));
+    let groups = Groups::new(of_heads);
+    let Groups { rows, height, pieces, .. } = groups;
     let before = layers.normalizes(NormPlace::Before);
+    let (of_sum, of_out) = (if before { 0 } else { d }, if layers.rule.dropout.is_some() { d } else { 0 });
     let mut dx = buffer(m * d);
-    let mut d_heads = buffer(m * d);
-    let mut d_sum = buffer(if before { 0 } else { m * d });
-    let mut d_out = buffer(if layers.rule.dropout.is_some() { m * d } else { 0 });
-    let mut sums = vec![0.0; pieces * layers.sums_len()];
-    let of_sum = |i: usize| (nth(&sum, height * d, i), nth(&statistics, height * 2, i));
-    let d_qkv = all_shared([layers.w1.t(), layers.w2.t()], layers.rule.precision, |[first, second]| {
-        let tasks = (
-            dy.par_chunks(height * d),
-            cut(&mut d_sum, height * d, pieces),
-            cut(&mut d_out, height * d, pieces),
-            d_heads.par_chunks_mut(height * d),
-            sums.par_chunks_mut(layers.sums_len()),
-        );
-        tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (dy, d_sum, d_out, d_heads, sums))| {
-            layers.leave_backward(&second, i * height, dy, of_sum(i), d_sum, d_out, d_heads, &mut layers.sums(sums));
+    let of_group = pieces * layers.sums_len();
+    let mut sums = vec![0.0; groups.count * of_group];
+    let columns = |layer: usize, width: usize| if wanted[layer] { width } else { 0 };
+    let incoming = [[m, columns(0, 3 * d)], [m, columns(1, d)]];
+    with_incoming(incoming, layers.rule.precision, |[mut all_d_qkv, mut all_out]| {
+        all_shared([layers.w1.t(), layers.w2.t()], layers.rule.precision, |[first, second]| {
+            let tasks = (
+                dy.par_chunks(rows * d),
+                dx.par_chunks_mut(rows * d),
+                all_d_qkv.row_pieces(rows),
+                all_out.row_pieces(rows),
+                sums.par_chunks_mut(of_group),
+            );
+            tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(group, (dy, dx, to_d_qkv, to_out, sums))| {
+                let of_heads = groups.heads(group);
+                let segments = segments.map(|segments| nth(segments, rows, group));
+                let (x, qkv, heads, log_totals) = (
+                    nth(x, rows * d, group),
+                    nth(&qkv, rows * 3 * d, group),
+                    nth(&heads, rows * d, group),
+                    nth(&log_totals, rows * of_heads.n_head, group),
+                );
+                let (sum, statistics) = (nth(&sum, rows * d, group), nth(&statistics, rows * 2, group));
+                let m = dy.len() / d;
+                with_scratch(4, m * (4 * d + of_sum + of_out), |memory| {
+                    let (d_heads, rest) = memory.split_at_mut(m * d);
+                    let (d_qkv, rest) = rest.split_at_mut(m * 3 * d);
+                    let (d_sum, d_out) = rest.split_at_mut(m * of_sum);
+                    let tasks = (
+                        dy.par_chunks(height * d),
+                        cut(d_sum, height * d, pieces),
+                        cut(d_out, height * d, pieces),
+                        d_heads.par_chunks_mut(height * d),
+                        sums.par_chunks_mut(layers.sums_len()),
+                    );
+                    let tasks = tasks.into_par_iter().enumerate().with_max_len(1);
+                    tasks.for_each(|(i, (dy, d_sum, d_out, d_heads, sums))| {
+                        let summed = (nth(sum, height * d, i), nth(statistics, height * 2, i));
+                        let (first_row, mut sums) = (group * rows + i * height, layers.sums(sums));
+                        layers.leave_backward(&second, first_row, dy, summed, d_sum, d_out, d_heads, &mut sums);
+                    });
+                    // SAFETY: the pieces cover all rows, and `leave_backward` writes all of them.
+                    let (d_heads, d_sum, d_out): (&[f32], &[f32], &[f32]) =
+                        unsafe { (written_slice(d_heads), written_slice(d_sum), written_slice(d_out)) };
+                    to_out.put(Matrix::new(of_output(d_out, d_sum, dy), m, d));
+                    backward_heads(qkv, segments, Saved { y: heads, log_totals, dy: d_heads }, of_heads, d_qkv);
+                    // SAFETY: `backward_heads` has written every number.
+                    let d_qkv: &[f32] = unsafe { written_slice(d_qkv) };
+                    to_d_qkv.put(Matrix::new(d_qkv, m, 3 * d));
+                    let tasks = (
+                        x.par_chunks(height * d),
+                        d_qkv.par_chunks(height * 3 * d),
+                        if before { dy } else { d_sum }.par_chunks(height * d),
+                        dx.par_chunks_mut(height * d),
+                        sums.par_chunks_mut(layers.sums_len()),
+                    );
+                    let tasks = tasks.into_par_iter().enumerate().with_max_len(1);
+                    tasks.for_each(|(i, (x, d_qkv, d_sum, dx, sums))| {
+                        let of_x = (x, nth(statistics, height * 2, i));
+                        layers.enter_backward(&first, of_x, d_qkv, d_sum, dx, &mut layers.sums(sums));
+                    });
+                });
+            });
         });
-        // SAFETY: the pieces cover all rows, and `leave_backward` writes all of them.
-        let (d_heads, d_sum) = unsafe { (written_slice(&mut d_heads), written_slice(&mut d_sum)) };
-        let saved = Saved { y: &heads, log_totals: &log_totals, dy: d_heads };
-        let d_qkv = backward_heads(&qkv, segments, saved, of_heads);
-        let d_sum: &[f32] = if before { dy } else { d_sum };
-        let tasks = (
-            x.par_chunks(height * d),
-            d_qkv.par_chunks(height * 3 * d),
-            d_sum.par_chunks(height * d),
-            dx.par_chunks_mut(height * d),
-            sums.par_chunks_mut(layers.sums_len()),
-        );
-        tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (x, d_qkv, d_sum, dx, sums))| {
-            let of_x = (x, nth(&statistics, height * 2, i));
-            layers.enter_backward(&first, of_x, d_qkv, d_sum, dx, &mut layers.sums(sums));
-        });
-        d_qkv
-    });
-    // SAFETY: the pieces cover all rows, and of each everything was written that is used.
-    let (dx, d_sum, d_out) = unsafe { (written(dx), written(d_sum), written(d_out)) };
-    let d_out = [&d_out[..], &d_sum, dy].into_iter().find(|values| !values.is_empty()).unwrap_or(dy);
-    let input = if before { &n } else { x };
-    let weights = [
-        wanted[0].then(|| (Matrix::new(input, m, d).t(), Matrix::new(&d_qkv, m, 3 * d))),
-        wanted[1].then(|| (Matrix::new(&heads, m, d).t(), Matrix::new(d_out, m, d))),
-    ];
-    Gradient::new(&layers, dx, &sums, weights)
+        // SAFETY: groups and their pieces cover all rows, and of each everything was written, and put.
+        let (dx, all_d_qkv, all_out) = unsafe { (written(dx), all_d_qkv.shared(), all_out.shared()) };
+        let input = if before { &n } else { x };
+        let weights = [
+            wanted[0].then(|| (Matrix::new(input, m, d).t(), all_d_qkv)),
+            wanted[1].then(|| (Matrix::new(&heads, m, d).t(), all_out)),
+        ];
+        Gradient::new(&layers, dx, &sums, weights)
+    })
 }

@@ -1,9 +1,11 @@
 //! The feed-forward half of a block.
 
-use super::{Gradient, Layers, NormPlace, Parameters, Residual, Rule, cut, nth, with_layers};
+use super::{Gradient, Layers, NormPlace, Parameters, Residual, Rule, cut, nth, of_output, with_layers};
 use crate::host::{Host, on_host_backends};
 use crate::linear::{Activation, linear};
-use crate::product::{FEW_ROWS, Matrix, all_shared, buffer, piece, with_scratch, written, written_slice};
+use crate::product::{
+    FEW_ROWS, Matrix, all_shared, buffer, piece, with_incoming, with_scratch, written, written_slice,
+};
 use crate::{Precision, vector};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -207,42 +209,47 @@ fn backward_rows(
     let (height, pieces) = (piece(m), m.div_ceil(piece(m)));
     let before = layers.normalizes(NormPlace::Before);
     let slope = if activation == Activation::GeluErf { vector::gelu_erf_backward } else { vector::gelu_tanh_backward };
+    let (of_sum, of_out) = (if before { 0 } else { d }, if layers.rule.dropout.is_some() { d } else { 0 });
     let mut dx = buffer(m * d);
-    let mut du = buffer(m * d_ff);
-    let mut d_sum = buffer(if before { 0 } else { m * d });
-    let mut d_out = buffer(if layers.rule.dropout.is_some() { m * d } else { 0 });
     let mut sums = vec![0.0; pieces * layers.sums_len()];
-    all_shared([layers.w1.t(), layers.w2.t()], layers.rule.precision, |[first, second]| {
-        let tasks = (
-            dy.par_chunks(height * d),
-            dx.par_chunks_mut(height * d),
-            du.par_chunks_mut(height * d_ff),
-            cut(&mut d_sum, height * d, pieces),
-            cut(&mut d_out, height * d, pieces),
-            sums.par_chunks_mut(layers.sums_len()),
-        );
-        tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (dy, dx, du, d_sum, d_out, sums))| {
-            let mut sums = layers.sums(sums);
-            let statistics = nth(&statistics, height * 2, i);
-            let of_sum = (nth(&sum, height * d, i), statistics);
-            let d_sum = with_scratch(3, du.len(), |dg| {
-                let d_sum = layers.leave_backward(&second, i * height, dy, of_sum, d_sum, d_out, dg, &mut sums);
-                // SAFETY: the product of `leave_backward` has written every number.
-                slope(nth(&u, height * d_ff, i), unsafe { written_slice(dg) }, du);
-                d_sum
+    let columns = |layer: usize, width: usize| if wanted[layer] { width } else { 0 };
+    with_incoming([[m, columns(0, d_ff)], [m, columns(1, d)]], layers.rule.precision, |[mut all_du, mut all_out]| {
+        all_shared([layers.w1.t(), layers.w2.t()], layers.rule.precision, |[first, second]| {
+            let tasks = (
+                dy.par_chunks(height * d),
+                dx.par_chunks_mut(height * d),
+                all_du.row_pieces(height),
+                all_out.row_pieces(height),
+                sums.par_chunks_mut(layers.sums_len()),
+            );
+            tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (dy, dx, to_du, to_out, sums))| {
+                let mut sums = layers.sums(sums);
+                let rows = dy.len() / d;
+                let statistics = nth(&statistics, height * 2, i);
+                let (of_x, of_u) = ((nth(x, height * d, i), statistics), nth(&u, height * d_ff, i));
+                with_scratch(4, rows * (2 * d_ff + of_sum + of_out), |memory| {
+                    let (dg, rest) = memory.split_at_mut(rows * d_ff);
+                    let (du, rest) = rest.split_at_mut(rows * d_ff);
+                    let (d_sum, d_out) = rest.split_at_mut(rows * of_sum);
+                    let summed = (nth(&sum, height * d, i), statistics);
+                    layers.leave_backward(&second, i * height, dy, summed, d_sum, d_out, dg, &mut sums);
+                    // SAFETY: the product of `leave_backward` has written every number.
+                    slope(of_u, unsafe { written_slice(dg) }, du);
+                    // SAFETY: `slope` has written every number of the first, `leave_backward` of the others.
+                    let (du, d_sum, d_out) = unsafe { (written_slice(du), written_slice(d_sum), written_slice(d_out)) };
+                    to_du.put(Matrix::new(du, rows, d_ff));
+                    to_out.put(Matrix::new(of_output(d_out, d_sum, dy), rows, d));
+                    layers.enter_backward(&first, of_x, du, if before { dy } else { d_sum }, dx, &mut sums);
+                });
             });
-            let of_x = (nth(x, height * d, i), statistics);
-            // SAFETY: `slope` has written every number.
-            layers.enter_backward(&first, of_x, unsafe { written_slice(du) }, d_sum, dx, &mut sums);
         });
-    });
-    // SAFETY: the pieces cover all rows, and of each everything was written that is used.
-    let (dx, du, d_sum, d_out) = unsafe { (written(dx), written(du), written(d_sum), written(d_out)) };
-    let d_out = [&d_out[..], &d_sum, dy].into_iter().find(|values| !values.is_empty()).unwrap_or(dy);
-    let input = if before { &n } else { x };
-    let weights = [
-        wanted[0].then(|| (Matrix::new(input, m, d).t(), Matrix::new(&du, m, d_ff))),
-        wanted[1].then(|| (Matrix::new(&g, m, d_ff).t(), Matrix::new(d_out, m, d))),
-    ];
-    Gradient::new(&layers, dx, &sums, weights)
+        // SAFETY: the pieces cover all rows, and of each everything was written, and put.
+        let (dx, all_du, all_out) = unsafe { (written(dx), all_du.shared(), all_out.shared()) };
+        let input = if before { &n } else { x };
+        let weights = [
+            wanted[0].then(|| (Matrix::new(input, m, d).t(), all_du)),
+            wanted[1].then(|| (Matrix::new(&g, m, d_ff).t(), all_out)),
+        ];
+        Gradient::new(&layers, dx, &sums, weights)
+    })
 }

@@ -233,20 +233,20 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// From the gradient of some rows of the output to that of the second layer's input, `dg`. Returns the gradients of
-    /// the sum and of the second layer's output: in `d_sum`, `d_out` where the rule makes them others than `dy`.
+    /// From the gradient of some rows of the output to that of the second layer's input, `dg`. The gradients of the sum
+    /// and of the second layer's output are written to `d_sum` and `d_out`, where the rule makes them others than `dy`.
     #[allow(clippy::too_many_arguments)]
-    fn leave_backward<'g>(
+    fn leave_backward(
         &self,
         second: &Shared,
         first_row: usize,
-        dy: &'g [f32],
+        dy: &[f32],
         (sum, statistics): (&[f32], &[f32]),
-        d_sum: &'g mut [MaybeUninit<f32>],
-        d_out: &'g mut [MaybeUninit<f32>],
+        d_sum: &mut [MaybeUninit<f32>],
+        d_out: &mut [MaybeUninit<f32>],
         dg: &mut [MaybeUninit<f32>],
         sums: &mut Sums,
-    ) -> &'g [f32] {
+    ) {
         let (d, rows) = (self.d_model(), dy.len() / self.d_model());
         let of_sum: &[f32] = match self.rule.place {
             NormPlace::Before => dy,
@@ -271,7 +271,6 @@ impl<'a> Layers<'a> {
         of_out.chunks_exact(d).for_each(|row| vector::add(sums.b2, row));
         let mut dg = MatrixMut::uninit(dg, rows, self.w2.dims()[0]);
         second.product(&mut dg, Start::Zero, Matrix::new(of_out, rows, d));
-        of_sum
     }
 
     /// From the gradient of what the first layer gave, `du`, and of the sum to that of the input.
@@ -289,7 +288,7 @@ impl<'a> Layers<'a> {
         let du = Matrix::new(du, rows, self.b1.len());
         match self.rule.place {
             NormPlace::Before => {
-                with_scratch(4, rows * d, |dn| {
+                with_scratch(5, rows * d, |dn| {
                     first.product(&mut MatrixMut::uninit(dn, rows, d), Start::Zero, du);
                     // SAFETY: the product has written every number.
                     self.normalize_backward(x, statistics, unsafe { written_slice(dn) }, dx, sums);
@@ -316,6 +315,12 @@ fn nth<T>(values: &[T], len: usize, index: usize) -> &[T] {
     if values.is_empty() { values } else { &values[index * len..((index + 1) * len).min(values.len())] }
 }
 
+/// The first of the gradients of the second layer's output that is there: after dropout, of the sum, of the sublayer's
+/// output.
+fn of_output<'g>(d_out: &'g [f32], d_sum: &'g [f32], dy: &'g [f32]) -> &'g [f32] {
+    [d_out, d_sum].into_iter().find(|values| !values.is_empty()).unwrap_or(dy)
+}
+
 /// The gradients of an operation's parents.
 struct Gradient {
     x: Vec<f32>,
@@ -329,10 +334,10 @@ struct Gradient {
 
 impl Gradient {
     /// From the gradient of `x`, the pieces' [`Sums`], and what each weight's gradient is a product of, where wanted.
-    fn new(layers: &Layers, x: Vec<f32>, sums: &[f32], weights: [Option<(Matrix, Matrix)>; 2]) -> Self {
+    fn new(layers: &Layers, x: Vec<f32>, sums: &[f32], weights: [Option<(Matrix, Shared)>; 2]) -> Self {
         let mut total = vec![0.0; layers.sums_len()];
         sums.chunks_exact(total.len()).for_each(|of_piece| vector::add(&mut total, of_piece));
-        let [w1, w2] = new_products(weights, layers.rule.precision);
+        let [w1, w2] = new_products(weights);
         let Sums { gamma, beta, b1, b2 } = layers.sums(&mut total);
         Self { x, gamma: gamma.to_vec(), beta: beta.to_vec(), w1, b1: b1.to_vec(), w2, b2: b2.to_vec() }
     }
