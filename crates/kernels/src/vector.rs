@@ -160,6 +160,25 @@ fn largest(x: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |most, value| if *value > most { *value } else { most })
 }
 
+/// What `gelu` with the error function multiplies its argument by, and its slope.
+#[inline(always)]
+fn gelu_erf_slope<const F: bool>(u: f32) -> (f32, f32) {
+    let (gate, density) = (normal_cdf::<F>(u), 0.398_942_3 * exp::<F>(-0.5 * u * u));
+    // An infinite argument has a density of zero, and a product of zero.
+    let tail = if density == 0.0 { 0.0 } else { u * density };
+    (gate, gate + tail)
+}
+
+/// The same of the tanh approximation.
+#[inline(always)]
+fn gelu_tanh_slope<const F: bool>(u: f32) -> (f32, f32) {
+    let (gate, e) = gelu_gate::<F>(u);
+    // One less the gate, without cancelling where the gate is close to one.
+    let rest = if e > 1.0 { 1.0 - gate } else { e * gate };
+    let slope = 2.0 * GELU_SCALE * fma::<F>(3.0 * GELU_CUBE * u, u, 1.0);
+    (gate, fma::<F>(u * gate * rest, slope, gate))
+}
+
 /// The numbers of an update of AdamW, rounded to f32 after every product among them.
 #[derive(Clone, Copy)]
 pub(crate) struct AdamwNumbers {
@@ -197,22 +216,32 @@ vectorized! {
     /// `du = dy gelu'(u)` with the error function; writes every number of `du`.
     fn gelu_erf_backward(u: &[f32], dy: &[f32], du: &mut [MaybeUninit<f32>]) {
         for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
-            let density = 0.398_942_3 * exp::<F>(-0.5 * *u * *u);
-            // An infinite argument has a density of zero, and a product of zero.
-            let tail = if density == 0.0 { 0.0 } else { *u * density };
-            du.write(*dy * (normal_cdf::<F>(*u) + tail));
+            du.write(*dy * gelu_erf_slope::<F>(*u).1);
+        }
+    }
+
+    /// The same, and then `dy = gelu(u)`.
+    fn gelu_erf_both(u: &[f32], dy: &mut [f32], du: &mut [MaybeUninit<f32>]) {
+        for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
+            let (gate, slope) = gelu_erf_slope::<F>(*u);
+            du.write(*dy * slope);
+            *dy = *u * gate;
         }
     }
 
     /// `du = dy gelu'(u)`, the tanh approximation; writes every number of `du`.
     fn gelu_tanh_backward(u: &[f32], dy: &[f32], du: &mut [MaybeUninit<f32>]) {
         for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
-            let x = *u;
-            let (gate, e) = gelu_gate::<F>(x);
-            // One less the gate, without cancelling where the gate is close to one.
-            let rest = if e > 1.0 { 1.0 - gate } else { e * gate };
-            let slope = 2.0 * GELU_SCALE * fma::<F>(3.0 * GELU_CUBE * x, x, 1.0);
-            du.write(*dy * fma::<F>(x * gate * rest, slope, gate));
+            du.write(*dy * gelu_tanh_slope::<F>(*u).1);
+        }
+    }
+
+    /// The same, and then `dy = gelu(u)`.
+    fn gelu_tanh_both(u: &[f32], dy: &mut [f32], du: &mut [MaybeUninit<f32>]) {
+        for ((du, u), dy) in du.iter_mut().zip(u).zip(dy) {
+            let (gate, slope) = gelu_tanh_slope::<F>(*u);
+            du.write(*dy * slope);
+            *dy = *u * gate;
         }
     }
 
@@ -277,6 +306,15 @@ vectorized! {
             y[i].write(fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]));
         }
         (mean, inverse)
+    }
+
+    /// The same with the mean and one over the deviation that it returned.
+    fn normalize_again(x: &[f32], gamma: &[f32], beta: &[f32], mean: f32, inverse: f32, y: &mut [MaybeUninit<f32>]) {
+        let n = x.len();
+        let (y, gamma, beta) = (&mut y[..n], &gamma[..n], &beta[..n]);
+        for i in 0..n {
+            y[i].write(fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]));
+        }
     }
 
     /// Writes every number of `dx`, adds to `dgamma` and `dbeta`.

@@ -29,7 +29,8 @@ use tile::{Ahead, Area, Base, Operand, Sequences, Tier};
 pub(crate) use matrix::{Matrix, MatrixMut};
 pub(crate) use memory::{buffer, with_scratch, written, written_slice};
 pub(crate) use sharing::{
-    Shared, all_shared, new_product, new_products, parallel_product, piece, prepared, shared, with_incoming,
+    IncomingRole, Left, Shared, all_shared, new_product, new_products, parallel_product, piece, prepared, shared,
+    with_incoming,
 };
 
 pub(crate) use few_rows::{FEW_ROWS, few_rows_product, inner_products};
@@ -112,6 +113,12 @@ impl Layout {
         self.count.div_ceil(self.whole())
     }
 
+    /// Panels that are packed together: pairs, or each alone.
+    fn panels_together(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (panels, together) = (self.panels(), if self.packs_pairs() { 2 } else { 1 });
+        (0..panels).step_by(together).map(move |panel| panel..(panel + together).min(panels))
+    }
+
     /// All panels side by side.
     fn padded(&self) -> usize {
         match self.panels() {
@@ -155,27 +162,44 @@ fn pack_panels(
     panels: Range<usize>,
     packed: &mut [MaybeUninit<f32>],
 ) {
+    let size = layout.width(panels.start) * block.len();
+    assert!(packed.len() == panels.len() * size);
+    // SAFETY: as much memory as the panels take (asserted).
+    unsafe { pack_steps(layout, operand, block, panels, packed.as_mut_ptr().cast(), size) }
+}
+
+/// Packs some steps of a panel to `packed`, and of the one behind it, if there are two, to `second` numbers further on.
+///
+/// # Safety
+/// Both take as many numbers as these steps of them have, and nothing else reads or writes these meanwhile.
+unsafe fn pack_steps(
+    layout: Layout,
+    operand: Matrix,
+    steps: &Range<usize>,
+    panels: Range<usize>,
+    packed: *mut f32,
+    second: usize,
+) {
     let (width, first) = (layout.width(panels.start), panels.start * layout.whole());
-    assert!(packed.len() == panels.len() * width * block.len() && first < operand.rows && operand.rows == layout.count);
+    let from = steps.start * layout.tier.pair;
+    assert!(first < operand.rows && operand.rows == layout.count && from <= operand.cols);
     assert!(panels.len() == 1 || layout.packs_pairs() && panels.len() == 2);
-    let from = block.start * layout.tier.pair;
-    let depth = (block.end * layout.tier.pair).min(operand.cols) - from;
+    let depth = (steps.end * layout.tier.pair).min(operand.cols) - from;
     let count = (panels.len() * layout.whole()).min(operand.rows - first);
-    let second = if panels.len() == 2 { width * block.len() } else { 0 };
-    // SAFETY: `packed` takes `width` numbers for each step of each panel (asserted), and the operand holds `count`
-    // sequences from `first` on and `depth` numbers of each from `from` on. A tier is only ever chosen if the processor
-    // has it.
+    let second = if panels.len() == 2 { second } else { 0 };
+    // SAFETY: `packed` takes `width` numbers for each step of each panel (the caller's), and the operand holds `count`
+    // sequences from `first` on and `depth` numbers of each from `from` on (asserted). A tier is only ever chosen if
+    // the processor has it.
     unsafe {
         let (across, along) = (operand.row_stride, operand.col_stride);
         let source = Sequences { start: operand.at(first, from), across, along, count, depth };
-        let packed: *mut f32 = packed.as_mut_ptr().cast();
         match layout.tier.pack_rows {
-            Some(pack_rows) if layout.in_rows => pack_rows(packed, width, block.len(), source),
+            Some(pack_rows) if layout.in_rows => pack_rows(packed, width, steps.len(), source),
             _ => {
                 (layout.tier.pack)(packed, width, second, source);
                 // Steps that only fill up; tiers that have some never pack pairs of panels.
                 let written = depth.div_ceil(layout.tier.pair) * width;
-                packed.add(written).write_bytes(0, block.len() * width - written);
+                packed.add(written).write_bytes(0, steps.len() * width - written);
             }
         }
     }
@@ -183,10 +207,8 @@ fn pack_panels(
 
 /// Packs one block whole, into memory that starts with it.
 fn pack_block(layout: Layout, operand: Matrix, block: &Range<usize>, memory: &mut [MaybeUninit<f32>]) {
-    let together = if layout.packs_pairs() { 2 } else { 1 };
-    for panel in (0..layout.panels()).step_by(together) {
-        let panels = panel..(panel + together).min(layout.panels());
-        let at = panel * layout.whole() * block.len();
+    for panels in layout.panels_together() {
+        let at = panels.start * layout.whole() * block.len();
         let size = panels.clone().map(|panel| layout.width(panel) * block.len()).sum::<usize>();
         pack_panels(layout, operand, block, panels, &mut memory[at..at + size]);
     }
@@ -216,6 +238,18 @@ impl<'a> Side<'a> {
             }
         };
         if tier.in_place && readable { Self::InPlace(operand) } else { Self::Packing(operand) }
+    }
+
+    /// Some of the sequences. Panics if it was packed and they do not start with a panel.
+    fn sequences(self, range: Range<usize>) -> Self {
+        match self {
+            Self::InPlace(operand) => Self::InPlace(operand.rows(range)),
+            Self::Packing(operand) => Self::Packing(operand.rows(range)),
+            Self::Packed { layout, packed, panel, count } => {
+                assert!(range.start <= range.end && range.end <= count && range.start.is_multiple_of(layout.whole()));
+                Self::Packed { layout, packed, panel: panel + range.start / layout.whole(), count: range.len() }
+            }
+        }
     }
 
     /// Sequences and the length of each.

@@ -3,9 +3,10 @@
 use super::matrix::{Matrix, MatrixMut};
 use super::memory::{buffer, with_scratch, written, written_slice};
 use super::tile::{ROWS_OF_ALL, Tier};
-use super::{Layout, Role, Side, Start, multiply, pack_block, pack_panels};
+use super::{Layout, Role, Side, Start, multiply, pack_block, pack_panels, pack_steps};
 use crate::Precision;
 use rayon::prelude::*;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -87,15 +88,7 @@ impl Shared<'_> {
     /// Some of the columns. Panics if they do not start at a multiple of [`Shared::column_step`].
     pub fn columns(&self, range: Range<usize>) -> Self {
         assert!(range.start.is_multiple_of(self.column_step()), "columns from {}", range.start);
-        let side = match self.side {
-            Side::InPlace(operand) => Side::InPlace(operand.rows(range)),
-            Side::Packing(operand) => Side::Packing(operand.rows(range)),
-            Side::Packed { layout, packed, panel, count } => {
-                assert!(range.start <= range.end && range.end <= count);
-                let panel = panel + range.start / self.column_step();
-                Side::Packed { layout, packed, panel, count: range.len() }
-            }
-        };
+        let side = self.side.sequences(range);
         Self { side, ..*self }
     }
 }
@@ -116,35 +109,49 @@ pub(crate) fn all_shared<R, const N: usize>(
     with_all_shared(tier, Role::Right, sides, |sides| body(sides.map(|side| Shared { tier, side })))
 }
 
-/// The right operand of a product whose rows come in pieces, from several threads: each piece is packed as it comes,
-/// while it is in its thread's cache.
+/// An operand whose summed side comes in pieces, from several threads: each piece is packed as it comes, while it is in
+/// its thread's cache.
 pub(crate) struct Incoming<'a> {
     layout: Layout,
     memory: &'a mut [MaybeUninit<f32>],
 }
 
+/// What an [`Incoming`] operand is going to be: the matrix that comes, or its transpose, `[rows, columns]` of which come.
+#[derive(Clone, Copy)]
+pub(crate) enum IncomingRole {
+    /// The left operand is the transpose. Its pieces are a multiple of 32 rows high.
+    LeftTurned([usize; 2]),
+    /// The right operand. Its pieces are a multiple of two rows high.
+    Right([usize; 2]),
+}
+
 /// Some rows of an [`Incoming`] operand.
 pub(crate) struct IncomingRows<'a> {
     layout: Layout,
-    parts: Vec<Part<'a>>,
-}
-
-/// What they are of one panel of one block.
-struct Part<'a> {
-    panel: usize,
-    /// Of the rows those that belong to the block, in steps.
+    /// Of the whole operand, of which these are the steps.
+    memory: *mut f32,
     steps: Range<usize>,
-    packed: &'a mut [MaybeUninit<f32>],
+    rows: usize,
+    owner: PhantomData<&'a mut [f32]>,
 }
 
-/// Calls `body` with operands of these rows and columns that are still to come.
+// SAFETY: the memory of its steps is borrowed alone (see `row_pieces`), and `&mut [f32]` is `Send`.
+unsafe impl Send for IncomingRows<'_> {}
+
+/// Calls `body` with operands that are still to come.
 pub(crate) fn with_incoming<R, const N: usize>(
-    shapes: [[usize; 2]; N],
+    roles: [IncomingRole; N],
     precision: Precision,
     body: impl FnOnce([Incoming; N]) -> R,
 ) -> R {
     let tier = Tier::of(precision);
-    let layouts = shapes.map(|[depth, count]| Layout { tier, role: Role::Right, count, depth, in_rows: false });
+    let layouts = roles.map(|role| {
+        let (role, [depth, count]) = match role {
+            IncomingRole::LeftTurned(dims) => (Role::Left, dims),
+            IncomingRole::Right(dims) => (Role::Right, dims),
+        };
+        Layout { tier, role, count, depth, in_rows: role == Role::Left && tier.turns_rows }
+    });
     with_scratch(3, layouts.iter().map(Layout::len).sum(), |memory| {
         let mut rest = memory;
         body(layouts.map(|layout| {
@@ -156,68 +163,126 @@ pub(crate) fn with_incoming<R, const N: usize>(
 }
 
 impl<'a> Incoming<'a> {
-    /// Pieces of `height` rows, the last may be lower. Panics if there are several of an odd height: in half precision
-    /// rows are packed in pairs.
+    /// Pieces of `height` rows, the last may be lower. Panics if there are several and the height is not what the role
+    /// demands.
     pub fn row_pieces(&mut self, height: usize) -> Vec<IncomingRows<'_>> {
         let layout = self.layout;
         let count = layout.depth.div_ceil(height);
-        assert!(count <= 1 || height.is_multiple_of(2), "{height} rows are no pairs");
-        let steps_each = height.div_ceil(layout.tier.pair);
-        let mut pieces: Vec<_> = (0..count).map(|_| IncomingRows { layout, parts: Vec::new() }).collect();
-        let mut rest = &mut *self.memory;
-        for block in layout.blocks() {
-            for panel in 0..layout.panels() {
-                let mut start = block.start;
-                while start < block.end {
-                    let piece = (start / steps_each).min(count - 1);
-                    let first = piece * steps_each;
-                    // The last one also takes the steps that only fill up.
-                    let end = if piece + 1 == count { block.end } else { block.end.min(first + steps_each) };
-                    let (packed, others) = rest.split_at_mut(layout.width(panel) * (end - start));
-                    pieces[piece].parts.push(Part { panel, steps: start - first..end - first, packed });
-                    (start, rest) = (end, others);
-                }
-            }
-        }
-        pieces
+        // Steps that are packed together stay together.
+        let together = layout.tier.pair * if layout.in_rows { layout.tier.run } else { 1 };
+        assert!(count <= 1 || height.is_multiple_of(together), "pieces of {height} rows");
+        let each = height.div_ceil(layout.tier.pair);
+        let memory = self.memory.as_mut_ptr().cast();
+        // Steps of different pieces lie in different places of each panel, and the borrow lasts as long as the pieces.
+        (0..count)
+            .map(|i| {
+                // The last one also takes the steps that only fill up.
+                let end = if i + 1 == count { layout.steps() } else { (i + 1) * each };
+                let rows = height.min(layout.depth - i * height);
+                IncomingRows { layout, memory, steps: i * each..end, rows, owner: PhantomData }
+            })
+            .collect()
     }
 
-    /// The operand as every thread reads it.
+    /// # Safety
+    /// All rows have come.
+    unsafe fn packed(self) -> Side<'a> {
+        let Self { layout, memory } = self;
+        // SAFETY: the pieces cover all of the memory, and each has been written whole (see `Pack`).
+        let packed: &[f32] = unsafe { written_slice(memory) };
+        Side::Packed { layout, packed, panel: 0, count: layout.count }
+    }
+
+    /// The right operand as every thread reads it.
     ///
     /// # Safety
     /// All of its rows have come.
-    pub unsafe fn shared(self) -> Shared<'a> {
-        let Self { layout, memory } = self;
-        // SAFETY: pieces cover all of the memory, and each part is written whole (see `Pack`).
-        let packed: &[f32] = unsafe { written_slice(memory) };
-        Shared { tier: layout.tier, side: Side::Packed { layout, packed, panel: 0, count: layout.count } }
+    pub unsafe fn right(self) -> Shared<'a> {
+        assert!(self.layout.role == Role::Right);
+        // SAFETY: the caller's.
+        Shared { tier: self.layout.tier, side: unsafe { self.packed() } }
+    }
+
+    /// The left operand.
+    ///
+    /// # Safety
+    /// All of its rows have come.
+    pub unsafe fn left(self) -> Left<'a> {
+        assert!(self.layout.role == Role::Left);
+        // SAFETY: the caller's.
+        Left(unsafe { self.packed() })
     }
 }
 
 impl IncomingRows<'_> {
-    /// Packs the rows; other threads may help. An operand without columns takes rows of any length.
+    /// Packs the rows; other threads may help. Panics if they are not as many as the piece has; an operand without
+    /// columns takes rows of any length.
     pub fn put(self, rows: Matrix) {
-        let Self { layout, parts } = self;
-        parts.into_par_iter().with_min_len(8).for_each(|Part { panel, steps, packed }| {
-            pack_panels(layout, rows.t(), &steps, panel..panel + 1, packed);
-        });
+        let Self { layout, memory, steps, .. } = self;
+        assert_eq!(rows.rows, self.rows, "rows of a piece");
+        let memory = Address(memory);
+        let panels: Vec<_> = layout.panels_together().collect();
+        for block in layout.blocks() {
+            let here = steps.start.max(block.start)..steps.end.min(block.end);
+            if here.is_empty() {
+                continue;
+            }
+            let of_piece = here.start - steps.start..here.end - steps.start;
+            panels.par_iter().with_min_len(8).for_each(|panels| {
+                let at = layout.offset(&block, panels.start) + (here.start - block.start) * layout.width(panels.start);
+                let second = layout.whole() * block.len();
+                // SAFETY: the steps of a panel follow each other, from `offset` on for each block, the next panel is a
+                // whole one further on, and the operand's memory has its length.
+                unsafe { pack_steps(layout, rows.t(), &of_piece, panels.clone(), memory.at(at), second) };
+            });
+        }
+    }
+}
+
+/// Memory that threads write different parts of.
+#[derive(Clone, Copy)]
+struct Address(*mut f32);
+
+// SAFETY: only an address; who writes through it argues that it may.
+unsafe impl Send for Address {}
+// SAFETY: the same.
+unsafe impl Sync for Address {}
+
+impl Address {
+    fn at(&self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// The left operand of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<'a>(Side<'a>);
+
+impl<'a> Left<'a> {
+    /// One that is not packed, or only where its products pack it, for products of so many columns.
+    pub fn of(a: Matrix<'a>, columns: usize, precision: Precision) -> Self {
+        Self(Side::of(Tier::of(precision), Role::Left, a, columns))
     }
 }
 
 /// `a b` of several pairs in fresh memory, shared out between threads together; none for a pair that is not wanted.
-pub(crate) fn new_products<const N: usize>(pairs: [Option<(Matrix, Shared)>; N]) -> [Option<Vec<f32>>; N] {
-    let mut values = pairs.map(|pair| pair.map(|(a, b)| buffer(a.rows * b.side.dims()[0])));
+pub(crate) fn new_products<const N: usize>(pairs: [Option<(Left, Shared)>; N]) -> [Option<Vec<f32>>; N] {
+    let dims = |(Left(a), b): &(Left, Shared)| [a.dims()[0], b.side.dims()[0]];
+    let mut values = pairs.map(|pair| pair.map(|pair| buffer(dims(&pair).iter().product())));
     let mut tasks = Vec::new();
     for (values, pair) in values.iter_mut().zip(pairs) {
-        let (Some(values), Some((a, b))) = (values, pair) else { continue };
-        let height = piece(a.rows);
-        let pieces = MatrixMut::uninit(values, a.rows, b.side.dims()[0]).row_pieces(height);
+        let (Some(values), Some(pair)) = (values, pair) else { continue };
+        let ([rows, columns], (Left(a), b)) = (dims(&pair), pair);
+        let height = piece(rows);
+        let pieces = MatrixMut::uninit(values, rows, columns).row_pieces(height);
         tasks.extend(pieces.into_iter().enumerate().map(|(i, dst)| {
             let rows = i * height..i * height + dst.rows;
-            (dst, a.rows(rows), b)
+            (dst, a.sequences(rows), b)
         }));
     }
-    tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, b)| b.product(&mut dst, Start::Zero, a));
+    tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, b)| {
+        multiply(b.tier, b.tier.block, &mut dst, Start::Zero, a, b.side);
+    });
     // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
     values.map(|values| values.map(|values| unsafe { written(values) }))
 }
@@ -274,9 +339,7 @@ fn with_all_shared<R, const N: usize>(
         let mut rest = &mut *memory;
         for (layout, operand) in layouts.into_iter().flatten() {
             for block in layout.blocks() {
-                let together = if layout.packs_pairs() { 2 } else { 1 };
-                for panel in (0..layout.panels()).step_by(together) {
-                    let of_task = panel..(panel + together).min(layout.panels());
+                for of_task in layout.panels_together() {
                     let size = of_task.clone().map(|panel| layout.width(panel) * block.len()).sum();
                     let (packed, others) = rest.split_at_mut(size);
                     panels.push((layout, operand, block.clone(), of_task, packed));

@@ -136,3 +136,39 @@ fn column_pieces_cover_every_element_once() {
 fn a_view_longer_than_its_slice_is_refused() {
     Matrix::strided(&[0.0; 10], 3, 4, 4);
 }
+
+#[test]
+fn operands_that_come_in_pieces_give_the_same_bits_as_whole_ones() {
+    const HEIGHT: usize = 32;
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+        for [k, m, n] in [[1, 1, 1], [31, 9, 5], [100, 40, 50], [450, 67, 130]] {
+            let (a, b) = (numbers(k * m), numbers(k * n));
+            let (a, b) = (Matrix::new(&a, k, m), Matrix::new(&b, k, n));
+            let whole = new_product(a.t(), b, precision);
+            let roles = [IncomingRole::LeftTurned([k, m]), IncomingRole::Right([k, n])];
+            let came = with_incoming(roles, precision, |[mut left, mut right]| {
+                let pieces = left.row_pieces(HEIGHT).into_iter().zip(right.row_pieces(HEIGHT)).enumerate();
+                // In another order than they lie in.
+                for (i, (left, right)) in pieces.collect::<Vec<_>>().into_iter().rev() {
+                    let rows = i * HEIGHT..((i + 1) * HEIGHT).min(k);
+                    left.put(a.rows(rows.clone()));
+                    right.put(b.rows(rows));
+                }
+                // SAFETY: all of their rows have come.
+                let operands = unsafe { (left.left(), right.right()) };
+                let [product] = new_products([Some(operands)]);
+                product.unwrap()
+            });
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(whole), bits(came), "{precision:?} {k} {m} {n}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "rows of a piece")]
+fn a_piece_with_too_few_rows_is_refused() {
+    with_incoming([IncomingRole::Right([40, 3])], Precision::F32, |[mut operand]| {
+        operand.row_pieces(32).remove(0).put(Matrix::new(&[0.0; 93], 31, 3));
+    });
+}

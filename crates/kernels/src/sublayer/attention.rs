@@ -5,7 +5,8 @@ use crate::attention::{AttentionOptions, Rule as HeadsRule, Saved, Shape, attent
 use crate::host::{Host, on_host_backends};
 use crate::linear::{Activation, linear};
 use crate::product::{
-    FEW_ROWS, Matrix, all_shared, buffer, piece, with_incoming, with_scratch, written, written_slice,
+    FEW_ROWS, IncomingRole, Left, Matrix, all_shared, buffer, piece, with_incoming, with_scratch, written,
+    written_slice,
 };
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -336,8 +337,8 @@ fn backward_rows(
     let of_group = pieces * layers.sums_len();
     let mut sums = vec![0.0; groups.count * of_group];
     let columns = |layer: usize, width: usize| if wanted[layer] { width } else { 0 };
-    let incoming = [[m, columns(0, 3 * d)], [m, columns(1, d)]];
-    with_incoming(incoming, layers.rule.precision, |[mut all_d_qkv, mut all_out]| {
+    let operands = [[m, columns(0, 3 * d)], [m, columns(1, d)]].map(IncomingRole::Right);
+    with_incoming(operands, layers.rule.precision, |[mut all_d_qkv, mut all_out]| {
         all_shared([layers.w1.t(), layers.w2.t()], layers.rule.precision, |[first, second]| {
             let tasks = (
                 dy.par_chunks(rows * d),
@@ -398,11 +399,12 @@ fn backward_rows(
             });
         });
         // SAFETY: groups and their pieces cover all rows, and of each everything was written, and put.
-        let (dx, all_d_qkv, all_out) = unsafe { (written(dx), all_d_qkv.shared(), all_out.shared()) };
+        let (dx, all_d_qkv, all_out) = unsafe { (written(dx), all_d_qkv.right(), all_out.right()) };
         let input = if before { &n } else { x };
+        let precision = layers.rule.precision;
         let weights = [
-            wanted[0].then(|| (Matrix::new(input, m, d).t(), all_d_qkv)),
-            wanted[1].then(|| (Matrix::new(&heads, m, d).t(), all_out)),
+            wanted[0].then(|| (Left::of(Matrix::new(input, m, d).t(), 3 * d, precision), all_d_qkv)),
+            wanted[1].then(|| (Left::of(Matrix::new(&heads, m, d).t(), d, precision), all_out)),
         ];
         Gradient::new(&layers, dx, &sums, weights)
     })

@@ -4,7 +4,7 @@ use super::{Gradient, Layers, NormPlace, Parameters, Residual, Rule, cut, nth, o
 use crate::host::{Host, on_host_backends};
 use crate::linear::{Activation, linear};
 use crate::product::{
-    FEW_ROWS, Matrix, all_shared, buffer, piece, with_incoming, with_scratch, written, written_slice,
+    FEW_ROWS, IncomingRole, Matrix, all_shared, buffer, piece, with_incoming, with_scratch, written, written_slice,
 };
 use crate::{Precision, vector};
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -112,16 +112,13 @@ impl<B: Host, C: CheckpointStrategy> FeedForwardOps for Autodiff<B, C> {
     }
 }
 
-/// What the backward pass needs besides the input; of `n` and `sum` the one that the normalization's place leaves out
-/// is empty.
+/// What the backward pass needs besides the input. The normalized input and the activation are computed again: reading
+/// them from memory takes longer.
 #[derive(Clone, Debug, Default)]
 struct Kept {
-    /// The normalized input, `[m, d_model]`.
-    n: Vec<f32>,
-    /// The hidden state before and after its activation, `[m, d_ff]`.
+    /// The hidden state before its activation, `[m, d_ff]`.
     u: Vec<f32>,
-    g: Vec<f32>,
-    /// The sum that is normalized, `[m, d_model]`.
+    /// The sum that is normalized, `[m, d_model]`; empty where the input is.
     sum: Vec<f32>,
     /// Mean and one over the deviation of the rows that are normalized, `[m, 2]`.
     statistics: Vec<f32>,
@@ -147,33 +144,30 @@ fn forward_rows(x: &[f32], layers: Layers, activation: Activation) -> (Vec<f32>,
     let before = layers.normalizes(NormPlace::Before);
     let activate = if activation == Activation::GeluErf { vector::gelu_erf } else { vector::gelu_tanh };
     let mut y = buffer(m * d);
-    let mut n = buffer(if before { m * d } else { 0 });
     let mut sum = buffer(if before { 0 } else { m * d });
-    let (mut u, mut g) = (buffer(m * d_ff), buffer(m * d_ff));
+    let mut u = buffer(m * d_ff);
     let mut statistics = vec![0.0; 2 * m];
     all_shared([layers.w1, layers.w2], layers.rule.precision, |[first, second]| {
         let tasks = (
             x.par_chunks(height * d),
             y.par_chunks_mut(height * d),
-            cut(&mut n, height * d, pieces),
             cut(&mut sum, height * d, pieces),
             u.par_chunks_mut(height * d_ff),
-            g.par_chunks_mut(height * d_ff),
             statistics.par_chunks_mut(height * 2),
         );
-        tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (x, y, n, sum, u, g, statistics))| {
-            layers.enter(&first, x, n, statistics, u);
-            // SAFETY: the product of `enter` has written every number of `u`.
-            activate(unsafe { written_slice(u) }, g);
-            // SAFETY: the activation has written every number of `g`.
-            layers.leave(&second, i * height, x, unsafe { written_slice(g) }, sum, statistics, y);
+        tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (x, y, sum, u, statistics))| {
+            with_scratch(4, x.len() + u.len(), |memory| {
+                let (n, g) = memory.split_at_mut(x.len());
+                layers.enter(&first, x, n, statistics, u);
+                // SAFETY: the product of `enter` has written every number of `u`.
+                activate(unsafe { written_slice(u) }, g);
+                // SAFETY: the activation has written every number of `g`.
+                layers.leave(&second, i * height, x, unsafe { written_slice(g) }, sum, statistics, y);
+            });
         });
     });
     // SAFETY: the pieces cover all rows, and of each `enter` and `leave` write everything that is used.
-    unsafe {
-        let kept = Kept { n: written(n), u: written(u), g: written(g), sum: written(sum), statistics };
-        (written(y), kept)
-    }
+    unsafe { (written(y), Kept { u: written(u), sum: written(sum), statistics }) }
 }
 
 #[derive(Debug)]
@@ -203,53 +197,72 @@ fn backward_rows(
     activation: Activation,
     wanted: [bool; 2],
 ) -> Gradient {
-    let Kept { n, u, g, sum, statistics } = kept;
+    let Kept { u, sum, statistics } = kept;
     let (d, d_ff) = (layers.d_model(), layers.b1.len());
     let m = x.len() / d;
     let (height, pieces) = (piece(m), m.div_ceil(piece(m)));
     let before = layers.normalizes(NormPlace::Before);
-    let slope = if activation == Activation::GeluErf { vector::gelu_erf_backward } else { vector::gelu_tanh_backward };
+    let slope = if activation == Activation::GeluErf { vector::gelu_erf_both } else { vector::gelu_tanh_both };
+    // Of each row: the gradients that the rule makes others than `dy`, and the normalized input.
     let (of_sum, of_out) = (if before { 0 } else { d }, if layers.rule.dropout.is_some() { d } else { 0 });
+    let of_n = if before && wanted[0] { d } else { 0 };
     let mut dx = buffer(m * d);
     let mut sums = vec![0.0; pieces * layers.sums_len()];
-    let columns = |layer: usize, width: usize| if wanted[layer] { width } else { 0 };
-    with_incoming([[m, columns(0, d_ff)], [m, columns(1, d)]], layers.rule.precision, |[mut all_du, mut all_out]| {
+    let of_first = |width: usize| [m, if wanted[0] { width } else { 0 }];
+    let of_second = |width: usize| [m, if wanted[1] { width } else { 0 }];
+    let operands = [
+        IncomingRole::LeftTurned(of_first(d)),
+        IncomingRole::Right(of_first(d_ff)),
+        IncomingRole::LeftTurned(of_second(d_ff)),
+        IncomingRole::Right(of_second(d)),
+    ];
+    with_incoming(operands, layers.rule.precision, |[mut all_in, mut all_du, mut all_g, mut all_out]| {
         all_shared([layers.w1.t(), layers.w2.t()], layers.rule.precision, |[first, second]| {
             let tasks = (
                 dy.par_chunks(height * d),
                 dx.par_chunks_mut(height * d),
-                all_du.row_pieces(height),
-                all_out.row_pieces(height),
+                (all_in.row_pieces(height), all_du.row_pieces(height)),
+                (all_g.row_pieces(height), all_out.row_pieces(height)),
                 sums.par_chunks_mut(layers.sums_len()),
             );
-            tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (dy, dx, to_du, to_out, sums))| {
+            let tasks = tasks.into_par_iter().enumerate().with_max_len(1);
+            tasks.for_each(|(i, (dy, dx, (to_in, to_du), (to_g, to_out), sums))| {
                 let mut sums = layers.sums(sums);
                 let rows = dy.len() / d;
-                let statistics = nth(&statistics, height * 2, i);
-                let (of_x, of_u) = ((nth(x, height * d, i), statistics), nth(&u, height * d_ff, i));
-                with_scratch(4, rows * (2 * d_ff + of_sum + of_out), |memory| {
+                let (x, u) = (nth(x, height * d, i), nth(&u, height * d_ff, i));
+                let (sum, statistics) = (nth(&sum, height * d, i), nth(&statistics, height * 2, i));
+                with_scratch(4, rows * (2 * d_ff + of_sum + of_out + of_n), |memory| {
                     let (dg, rest) = memory.split_at_mut(rows * d_ff);
                     let (du, rest) = rest.split_at_mut(rows * d_ff);
-                    let (d_sum, d_out) = rest.split_at_mut(rows * of_sum);
-                    let summed = (nth(&sum, height * d, i), statistics);
-                    layers.leave_backward(&second, i * height, dy, summed, d_sum, d_out, dg, &mut sums);
-                    // SAFETY: the product of `leave_backward` has written every number.
-                    slope(of_u, unsafe { written_slice(dg) }, du);
-                    // SAFETY: `slope` has written every number of the first, `leave_backward` of the others.
-                    let (du, d_sum, d_out) = unsafe { (written_slice(du), written_slice(d_sum), written_slice(d_out)) };
-                    to_du.put(Matrix::new(du, rows, d_ff));
+                    let (d_sum, rest) = rest.split_at_mut(rows * of_sum);
+                    let (d_out, n) = rest.split_at_mut(rows * of_out);
+                    layers.leave_backward(&second, i * height, dy, (sum, statistics), d_sum, d_out, dg, &mut sums);
+                    // SAFETY: `leave_backward` has written every number of all three.
+                    let (g, d_sum, d_out) = unsafe { (written_slice(dg), written_slice(d_sum), written_slice(d_out)) };
+                    slope(u, g, du);
+                    // SAFETY: `slope` has written every number.
+                    let du = unsafe { written_slice(du) };
                     to_out.put(Matrix::new(of_output(d_out, d_sum, dy), rows, d));
-                    layers.enter_backward(&first, of_x, du, if before { dy } else { d_sum }, dx, &mut sums);
+                    to_g.put(Matrix::new(g, rows, d_ff));
+                    to_du.put(Matrix::new(du, rows, d_ff));
+                    let input = if n.is_empty() {
+                        x
+                    } else {
+                        layers.normalize_again(x, statistics, n);
+                        // SAFETY: `normalize_again` has written every number.
+                        unsafe { written_slice(n) }
+                    };
+                    to_in.put(Matrix::new(input, rows, d));
+                    let d_sum = if before { dy } else { d_sum };
+                    layers.enter_backward(&first, (x, statistics), du, d_sum, dx, &mut sums);
                 });
             });
         });
         // SAFETY: the pieces cover all rows, and of each everything was written, and put.
-        let (dx, all_du, all_out) = unsafe { (written(dx), all_du.shared(), all_out.shared()) };
-        let input = if before { &n } else { x };
-        let weights = [
-            wanted[0].then(|| (Matrix::new(input, m, d).t(), all_du)),
-            wanted[1].then(|| (Matrix::new(&g, m, d_ff).t(), all_out)),
-        ];
+        let (dx, weights) =
+            unsafe { (written(dx), [(all_in.left(), all_du.right()), (all_g.left(), all_out.right())]) };
+        let mut wanted = wanted.into_iter();
+        let weights = weights.map(|operands| wanted.next().unwrap_or_default().then_some(operands));
         Gradient::new(&layers, dx, &sums, weights)
     })
 }

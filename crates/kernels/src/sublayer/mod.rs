@@ -15,7 +15,7 @@ pub use feed_forward::feed_forward_sublayer;
 use crate::Precision;
 use crate::dropout::{Dropout, RowMask};
 use crate::host::{Host, covers};
-use crate::product::{Matrix, MatrixMut, Shared, Start, new_products, with_scratch, written_slice};
+use crate::product::{Left, Matrix, MatrixMut, Shared, Start, new_products, with_scratch, written_slice};
 use crate::vector;
 use crate::{layer_norm, residual_add};
 use burn::backend::autodiff::NodeId;
@@ -150,6 +150,14 @@ impl<'a> Layers<'a> {
         let d = self.d_model();
         for ((x, y), of_row) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(statistics.chunks_exact_mut(2)) {
             (of_row[0], of_row[1]) = vector::normalize(x, self.gamma, self.beta, self.rule.epsilon, y);
+        }
+    }
+
+    /// The same again, with the statistics known.
+    fn normalize_again(&self, x: &[f32], statistics: &[f32], y: &mut [MaybeUninit<f32>]) {
+        let d = self.d_model();
+        for ((x, y), of_row) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)).zip(statistics.chunks_exact(2)) {
+            vector::normalize_again(x, self.gamma, self.beta, of_row[0], of_row[1], y);
         }
     }
 
@@ -334,7 +342,7 @@ struct Gradient {
 
 impl Gradient {
     /// From the gradient of `x`, the pieces' [`Sums`], and what each weight's gradient is a product of, where wanted.
-    fn new(layers: &Layers, x: Vec<f32>, sums: &[f32], weights: [Option<(Matrix, Shared)>; 2]) -> Self {
+    fn new(layers: &Layers, x: Vec<f32>, sums: &[f32], weights: [Option<(Left, Shared)>; 2]) -> Self {
         let mut total = vec![0.0; layers.sums_len()];
         sums.chunks_exact(total.len()).for_each(|of_piece| vector::add(&mut total, of_piece));
         let [w1, w2] = new_products(weights);
