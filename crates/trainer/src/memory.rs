@@ -22,7 +22,7 @@ pub struct MemoryEstimate {
     pub gradients: u64,
     /// What is kept of a micro-batch's forward pass for the backward pass.
     pub activations: u64,
-    /// What exists while it is computed with: the logits of some rows, a block's gradients of its activations.
+    /// What exists while it is computed with: the logits of some rows, a block's gradients, operands of products.
     pub buffers: u64,
     /// The program, the data and the tokenizer: what the process holds already, and what is always added.
     pub process: u64,
@@ -65,18 +65,25 @@ impl MemoryEstimate {
             OptimizerConfig::Sgd(_) => trained,
         };
 
-        // Of a block: the input of each half, both normalized, queries, keys and values, the attention's output; and
-        // the feed-forward layer's hidden state before and after its activation.
-        let of_block = BYTES * tokens * (2 + 2 + 3 + 1) * width + BYTES * tokens * 2 * hidden;
-        // What an adapter reads is kept beside that once more, with some of it dropped.
+        // Of a block: the input of each half, queries, keys and values, the attention's output, the feed-forward layer's
+        // hidden state before its activation; and what a GPT's attention normalizes to, or the sums that a BERT
+        // normalizes.
+        let normal = if matches!(model, NetworkConfig::Gpt(_)) { 1 } else { 2 };
+        let of_block = BYTES * tokens * ((2 + 3 + 1 + normal) * width + hidden);
         let of_block = match &config.lora {
-            Some(lora) if lora.dropout > 0.0 => of_block + BYTES * tokens * (3 * width + hidden),
-            _ => of_block,
+            None => of_block,
+            Some(lora) => {
+                // The layers with adapters are operations of their own, and keep what the whole computes again.
+                let separate = of_block + BYTES * tokens * ((2 - normal) * width + hidden);
+                // What an adapter reads is kept beside that once more, with some of it dropped.
+                let dropped = if lora.dropout > 0.0 { BYTES * tokens * (3 * width + hidden) } else { 0 };
+                separate + dropped
+            }
         };
         let statistics = BYTES * tokens * (heads + 4) * blocks;
         let stream = BYTES * tokens * width;
-        // The head's input, whose gradient is computed beside the loss.
-        let activations = stream
+        // What leaves the last block, that normalized, and its gradient, computed beside the loss.
+        let activations = 3 * stream
             + match settings.gradient_checkpointing {
                 false => blocks * of_block + statistics,
                 true => blocks * stream + of_block,
@@ -88,20 +95,25 @@ impl MemoryEstimate {
         };
         let table = if head_is_frozen { 0 } else { BYTES * vocab * width };
         let logits = BYTES * kernels::cross_entropy::logits_at_once(tokens as usize, vocab as usize) as u64;
-        let of_backward = BYTES * tokens * (2 * hidden + 3 * width);
+        // A block's weights, and what the products for their gradients read, are packed in memory that is kept from step
+        // to step; what else is there at a time are gradients of the width, and computing a block again its output and
+        // the sum over that.
+        let packed = BYTES * (tokens * (2 * hidden + 2 * width) + 2 * width * hidden);
+        let of_backward = if settings.gradient_checkpointing { 6 } else { 3 } * stream;
+        let buffers = packed + logits.max(of_backward);
 
         let summed = if settings.gradient_accumulation_steps > 1 { trained } else { 0 };
         let always = process + weights + optimizer + summed;
         // The head's gradient is there from the loss on, that of the embedding comes last and is added to it.
-        let after_forward = activations + table + logits.max(of_backward);
-        let after_backward = trained + table;
+        let after_forward = activations + table + buffers;
+        let after_backward = trained + table + packed;
         Self {
             weights,
             trained,
             optimizer,
             gradients: trained + table + summed,
             activations,
-            buffers: logits.max(of_backward),
+            buffers,
             process,
             // Before the first step the weights that were read stand beside the model's.
             peak: (always + after_forward.max(after_backward).max(DRAWING)).max(process + initial + weights),

@@ -1,7 +1,7 @@
 //! Products shared out between threads: what is packed once for all of them, and the pieces each computes.
 
 use super::matrix::{Matrix, MatrixMut};
-use super::memory::{buffer, with_scratch, written, written_slice};
+use super::memory::{buffer, with_memory_of_all, written, written_slice};
 use super::tile::{ROWS_OF_ALL, Tier};
 use super::{Layout, Role, Side, Start, multiply, pack_block, pack_panels, pack_steps};
 use crate::Precision;
@@ -152,7 +152,7 @@ pub(crate) fn with_incoming<R, const N: usize>(
         };
         Layout { tier, role, count, depth, in_rows: role == Role::Left && tier.turns_rows }
     });
-    with_scratch(3, layouts.iter().map(Layout::len).sum(), |memory| {
+    with_memory_of_all(layouts.iter().map(Layout::len).sum(), |memory| {
         let mut rest = memory;
         body(layouts.map(|layout| {
             let (memory, others) = std::mem::take(&mut rest).split_at_mut(layout.len());
@@ -334,7 +334,7 @@ fn with_all_shared<R, const N: usize>(
         _ => None,
     });
     let len = layouts.iter().flatten().map(|(layout, _)| layout.len()).sum();
-    with_scratch(2, len, |memory| {
+    with_memory_of_all(len, |memory| {
         let mut panels = Vec::new();
         let mut rest = &mut *memory;
         for (layout, operand) in layouts.into_iter().flatten() {

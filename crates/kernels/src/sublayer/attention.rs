@@ -358,7 +358,7 @@ fn backward_rows(
                 );
                 let (sum, statistics) = (nth(&sum, rows * d, group), nth(&statistics, rows * 2, group));
                 let m = dy.len() / d;
-                with_scratch(4, m * (4 * d + of_sum + of_out), |memory| {
+                with_scratch(2, m * (4 * d + of_sum + of_out), |memory| {
                     let (d_heads, rest) = memory.split_at_mut(m * d);
                     let (d_qkv, rest) = rest.split_at_mut(m * 3 * d);
                     let (d_sum, d_out) = rest.split_at_mut(m * of_sum);

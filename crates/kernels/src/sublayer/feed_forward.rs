@@ -156,7 +156,7 @@ fn forward_rows(x: &[f32], layers: Layers, activation: Activation) -> (Vec<f32>,
             statistics.par_chunks_mut(height * 2),
         );
         tasks.into_par_iter().enumerate().with_max_len(1).for_each(|(i, (x, y, sum, u, statistics))| {
-            with_scratch(4, x.len() + u.len(), |memory| {
+            with_scratch(2, x.len() + u.len(), |memory| {
                 let (n, g) = memory.split_at_mut(x.len());
                 layers.enter(&first, x, n, statistics, u);
                 // SAFETY: the product of `enter` has written every number of `u`.
@@ -231,7 +231,7 @@ fn backward_rows(
                 let rows = dy.len() / d;
                 let (x, u) = (nth(x, height * d, i), nth(&u, height * d_ff, i));
                 let (sum, statistics) = (nth(&sum, height * d, i), nth(&statistics, height * 2, i));
-                with_scratch(4, rows * (2 * d_ff + of_sum + of_out + of_n), |memory| {
+                with_scratch(2, rows * (2 * d_ff + of_sum + of_out + of_n), |memory| {
                     let (dg, rest) = memory.split_at_mut(rows * d_ff);
                     let (du, rest) = rest.split_at_mut(rows * d_ff);
                     let (d_sum, rest) = rest.split_at_mut(rows * of_sum);

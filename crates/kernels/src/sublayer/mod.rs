@@ -296,7 +296,7 @@ impl<'a> Layers<'a> {
         let du = Matrix::new(du, rows, self.b1.len());
         match self.rule.place {
             NormPlace::Before => {
-                with_scratch(5, rows * d, |dn| {
+                with_scratch(3, rows * d, |dn| {
                     first.product(&mut MatrixMut::uninit(dn, rows, d), Start::Zero, du);
                     // SAFETY: the product has written every number.
                     self.normalize_backward(x, statistics, unsafe { written_slice(dn) }, dx, sums);
