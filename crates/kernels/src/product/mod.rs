@@ -12,6 +12,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod few_rows;
+mod incoming;
 mod matrix;
 mod memory;
 mod portable;
@@ -26,11 +27,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use tile::{Ahead, Area, Base, Operand, Sequences, Tier};
 
+pub(crate) use incoming::{IncomingRole, with_incoming};
 pub(crate) use matrix::{Matrix, MatrixMut};
 pub(crate) use memory::{buffer, with_scratch, written, written_slice};
 pub(crate) use sharing::{
-    IncomingRole, Left, Shared, all_shared, new_product, new_products, parallel_product, piece, prepared, shared,
-    with_incoming,
+    Left, Shared, all_shared, new_product, new_products, parallel_product, piece, prepared, shared,
 };
 
 pub(crate) use few_rows::{FEW_ROWS, few_rows_product, inner_products};

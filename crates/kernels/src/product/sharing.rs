@@ -3,10 +3,9 @@
 use super::matrix::{Matrix, MatrixMut};
 use super::memory::{buffer, with_memory_of_all, written, written_slice};
 use super::tile::{ROWS_OF_ALL, Tier};
-use super::{Layout, Role, Side, Start, multiply, pack_block, pack_panels, pack_steps};
+use super::{Layout, Role, Side, Start, multiply, pack_block, pack_panels};
 use crate::Precision;
 use rayon::prelude::*;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -66,8 +65,8 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
 /// The right operand of products on several threads: packed once for all of them where it must be packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<'a> {
-    tier: &'static Tier,
-    side: Side<'a>,
+    pub(super) tier: &'static Tier,
+    pub(super) side: Side<'a>,
 }
 
 impl Shared<'_> {
@@ -109,154 +108,9 @@ pub(crate) fn all_shared<R, const N: usize>(
     with_all_shared(tier, Role::Right, sides, |sides| body(sides.map(|side| Shared { tier, side })))
 }
 
-/// An operand whose summed side comes in pieces, from several threads: each piece is packed as it comes, while it is in
-/// its thread's cache.
-pub(crate) struct Incoming<'a> {
-    layout: Layout,
-    memory: &'a mut [MaybeUninit<f32>],
-}
-
-/// What an [`Incoming`] operand is going to be: the matrix that comes, or its transpose, `[rows, columns]` of which come.
-#[derive(Clone, Copy)]
-pub(crate) enum IncomingRole {
-    /// The left operand is the transpose. Its pieces are a multiple of 32 rows high.
-    LeftTurned([usize; 2]),
-    /// The right operand. Its pieces are a multiple of two rows high.
-    Right([usize; 2]),
-}
-
-/// Some rows of an [`Incoming`] operand.
-pub(crate) struct IncomingRows<'a> {
-    layout: Layout,
-    /// Of the whole operand, of which these are the steps.
-    memory: *mut f32,
-    steps: Range<usize>,
-    rows: usize,
-    owner: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: the memory of its steps is borrowed alone (see `row_pieces`), and `&mut [f32]` is `Send`.
-unsafe impl Send for IncomingRows<'_> {}
-
-/// Calls `body` with operands that are still to come.
-pub(crate) fn with_incoming<R, const N: usize>(
-    roles: [IncomingRole; N],
-    precision: Precision,
-    body: impl FnOnce([Incoming; N]) -> R,
-) -> R {
-    let tier = Tier::of(precision);
-    let layouts = roles.map(|role| {
-        let (role, [depth, count]) = match role {
-            IncomingRole::LeftTurned(dims) => (Role::Left, dims),
-            IncomingRole::Right(dims) => (Role::Right, dims),
-        };
-        Layout { tier, role, count, depth, in_rows: role == Role::Left && tier.turns_rows }
-    });
-    with_memory_of_all(layouts.iter().map(Layout::len).sum(), |memory| {
-        let mut rest = memory;
-        body(layouts.map(|layout| {
-            let (memory, others) = std::mem::take(&mut rest).split_at_mut(layout.len());
-            rest = others;
-            Incoming { layout, memory }
-        }))
-    })
-}
-
-impl<'a> Incoming<'a> {
-    /// Pieces of `height` rows, the last may be lower. Panics if there are several and the height is not what the role
-    /// demands.
-    pub fn row_pieces(&mut self, height: usize) -> Vec<IncomingRows<'_>> {
-        let layout = self.layout;
-        let count = layout.depth.div_ceil(height);
-        // Steps that are packed together stay together.
-        let together = layout.tier.pair * if layout.in_rows { layout.tier.run } else { 1 };
-        assert!(count <= 1 || height.is_multiple_of(together), "pieces of {height} rows");
-        let each = height.div_ceil(layout.tier.pair);
-        let memory = self.memory.as_mut_ptr().cast();
-        // Steps of different pieces lie in different places of each panel, and the borrow lasts as long as the pieces.
-        (0..count)
-            .map(|i| {
-                // The last one also takes the steps that only fill up.
-                let end = if i + 1 == count { layout.steps() } else { (i + 1) * each };
-                let rows = height.min(layout.depth - i * height);
-                IncomingRows { layout, memory, steps: i * each..end, rows, owner: PhantomData }
-            })
-            .collect()
-    }
-
-    /// # Safety
-    /// All rows have come.
-    unsafe fn packed(self) -> Side<'a> {
-        let Self { layout, memory } = self;
-        // SAFETY: the pieces cover all of the memory, and each has been written whole (see `Pack`).
-        let packed: &[f32] = unsafe { written_slice(memory) };
-        Side::Packed { layout, packed, panel: 0, count: layout.count }
-    }
-
-    /// The right operand as every thread reads it.
-    ///
-    /// # Safety
-    /// All of its rows have come.
-    pub unsafe fn right(self) -> Shared<'a> {
-        assert!(self.layout.role == Role::Right);
-        // SAFETY: the caller's.
-        Shared { tier: self.layout.tier, side: unsafe { self.packed() } }
-    }
-
-    /// The left operand.
-    ///
-    /// # Safety
-    /// All of its rows have come.
-    pub unsafe fn left(self) -> Left<'a> {
-        assert!(self.layout.role == Role::Left);
-        // SAFETY: the caller's.
-        Left(unsafe { self.packed() })
-    }
-}
-
-impl IncomingRows<'_> {
-    /// Packs the rows; other threads may help. Panics if they are not as many as the piece has; an operand without
-    /// columns takes rows of any length.
-    pub fn put(self, rows: Matrix) {
-        let Self { layout, memory, steps, .. } = self;
-        assert_eq!(rows.rows, self.rows, "rows of a piece");
-        let memory = Address(memory);
-        let panels: Vec<_> = layout.panels_together().collect();
-        for block in layout.blocks() {
-            let here = steps.start.max(block.start)..steps.end.min(block.end);
-            if here.is_empty() {
-                continue;
-            }
-            let of_piece = here.start - steps.start..here.end - steps.start;
-            panels.par_iter().with_min_len(8).for_each(|panels| {
-                let at = layout.offset(&block, panels.start) + (here.start - block.start) * layout.width(panels.start);
-                let second = layout.whole() * block.len();
-                // SAFETY: the steps of a panel follow each other, from `offset` on for each block, the next panel is a
-                // whole one further on, and the operand's memory has its length.
-                unsafe { pack_steps(layout, rows.t(), &of_piece, panels.clone(), memory.at(at), second) };
-            });
-        }
-    }
-}
-
-/// Memory that threads write different parts of.
-#[derive(Clone, Copy)]
-struct Address(*mut f32);
-
-// SAFETY: only an address; who writes through it argues that it may.
-unsafe impl Send for Address {}
-// SAFETY: the same.
-unsafe impl Sync for Address {}
-
-impl Address {
-    fn at(&self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
 /// The left operand of a product.
 #[derive(Clone, Copy)]
-pub(crate) struct Left<'a>(Side<'a>);
+pub(crate) struct Left<'a>(pub(super) Side<'a>);
 
 impl<'a> Left<'a> {
     /// One that is not packed, or only where its products pack it, for products of so many columns.
