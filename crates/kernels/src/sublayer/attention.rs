@@ -220,11 +220,13 @@ struct Groups {
 impl Groups {
     fn new(of_heads: Shape) -> Self {
         let (batch, seq) = (of_heads.batch, of_heads.seq);
-        let height = piece(batch * seq);
-        let elements = (height / seq).max(1);
+        let most = piece(batch * seq);
+        let elements = (most / seq).max(1);
         // Rows of several groups are packed in pairs.
         let elements = if seq % 2 == 1 { elements.next_multiple_of(2) } else { elements };
         let rows = elements * seq;
+        // About as high as each other: a piece of a few rows reads whole weights for them.
+        let height = rows.div_ceil(rows.div_ceil(most)).next_multiple_of(8);
         Self { of_heads, elements, rows, count: batch.div_ceil(elements), height, pieces: rows.div_ceil(height) }
     }
 
