@@ -423,22 +423,24 @@ pub enum TokenizerConfig {
     File(FileConfig),
 }
 
-/// A BERT tokenizer trained on the run's text, with BERT's normalizer: control characters go, every Han character
-/// stands alone.
+/// A BERT tokenizer trained on the run's text, with BERT's normalizer: control characters go and, but for `unigram`,
+/// every Han character stands alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BertTokenizerConfig {
     /// Number of tokens, the five special ones included. A short text may give fewer.
     #[schemars(range(min = 6))]
     pub vocab_size: usize,
-    /// A piece or character must occur this often to become a token; rarer characters are `[UNK]`.
+    /// A piece or character must occur this often to become a token (of `unigram`'s, only a character); rarer
+    /// characters are `[UNK]`.
     #[serde(default = "default_min_frequency")]
     #[schemars(range(min = 1))]
     pub min_frequency: u64,
     /// Whether text is lower-cased and accents are stripped.
     #[serde(default = "default_lowercase")]
     pub lowercase: bool,
-    /// `wordpiece`, pieces of words; or `char`, single characters.
+    /// `wordpiece`, pieces of words; `char`, single characters; or `unigram`, the most probable pieces of what stands
+    /// between spaces and punctuation, for scripts that write words without spaces.
     #[serde(default)]
     pub level: TokenLevel,
 }
@@ -452,6 +454,8 @@ pub enum TokenLevel {
     Wordpiece,
     /// A character that is not white space.
     Char,
+    /// A piece of a unigram language model, which finds the words of a script that puts no spaces between them.
+    Unigram,
 }
 
 fn default_lowercase() -> bool {

@@ -5,6 +5,7 @@
 //! order, so everything that could leak that order into the result is fixed here: the same text gives the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -56,11 +57,31 @@ pub(crate) fn wordpiece(config: &TrainedConfig, documents: &[String]) -> Result<
 /// Unigram over bytes.
 pub(crate) fn unigram(config: &UnigramConfig, documents: &[String]) -> Result<Value, Error> {
     check_size("unigram", config.vocab_size, 256)?;
-    let alphabet = alphabet();
-    let mut counts = count_words(documents)?;
-    // Each byte is also a text of its own: training then keeps them all, with a score that it learned.
-    for byte in &alphabet {
-        *counts.entry(byte.to_string()).or_default() += 1;
+    let mut pieces = unigram_pieces(count_words(documents)?, &alphabet(), NUL_BYTE, config.vocab_size - 1)?;
+    // The byte 0 owes its frequency to the copies that its letter continues.
+    let rarest = pieces.iter().map(|(_, score)| *score).fold(0.0, f64::min);
+    pieces.iter_mut().filter(|(piece, _)| piece.starts_with(NUL_BYTE)).for_each(|(_, score)| *score = rarest);
+    warn_shortfall(config.vocab_size, pieces.len());
+    let size = pieces.len();
+    let model = json!({"type": "Unigram", "unk_id": null, "vocab": pieces, "byte_fallback": false});
+    Ok(tokenizer(model, Some(size), byte_words(), byte_level()))
+}
+
+/// The `size` pieces, each with its log-probability, of a unigram model of these words: all letters of `alphabet`,
+/// then the most probable others. The words consist of these letters and are no longer than the library can sum over
+/// (a hundred letters are); `absent` is in none of them.
+pub(crate) fn unigram_pieces(
+    mut counts: BTreeMap<String, u64>,
+    alphabet: &BTreeSet<char>,
+    absent: char,
+    size: usize,
+) -> Result<Vec<(String, f64)>, Error> {
+    if alphabet.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Each letter is also a text of its own: training then keeps them all, with a score that it learned.
+    for letter in alphabet {
+        *counts.entry(letter.to_string()).or_default() += 1;
     }
     // The library sums counts in 32 bits.
     let scale = counts.values().sum::<u64>() / u64::from(u32::MAX / 2) + 1;
@@ -71,37 +92,53 @@ pub(crate) fn unigram(config: &UnigramConfig, documents: &[String]) -> Result<Va
         // whole word that nothing continues. One copy of each frequent word, continued by a letter that no text has,
         // brings those in; strings that hold this letter are only followed by the end and stay out.
         if count > 1 {
-            sentences.push((format!("{word}{NUL_BYTE}"), 1));
+            sentences.push((format!("{word}{absent}"), 1));
             sentences.push((word, count - 1));
         } else {
             sentences.push((word, count));
         }
     }
 
-    let size = u32::try_from(config.vocab_size - 1).map_err(failed)?;
+    // Beside the letters, which it never drops, the library counts an unknown token of its own; asked for fewer than
+    // those it would look for others to drop for ever.
+    let asked = size.max(alphabet.len()) + usize::from(!alphabet.contains(&absent)) + 1;
     let trainer = UnigramTrainer::builder()
         .show_progress(false)
-        .vocab_size(size.max(alphabet.len() as u32 + 1))
+        .vocab_size(u32::try_from(asked).map_err(failed)?)
         .build()
         .map_err(failed)?;
-    let mut model = Unigram::default();
-    // The library divides its floating-point sums among the threads there are; one thread always sums in one order.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(failed)?;
-    pool.install(|| trainer.do_train(sentences, &mut model)).map_err(failed)?;
+    let model = train_unigram(&trainer, sentences)?;
 
     // Six decimals read back from JSON as exactly the same number, here and in Python.
     let round = |score: f64| (score * 1e6).round() / 1e6;
-    let mut pieces: Vec<(&str, f64)> = model.iter().map(|(piece, score)| (piece.as_str(), round(*score))).collect();
-    // The byte 0 owes its frequency to the copies above.
-    let rarest = pieces.iter().map(|(_, score)| *score).fold(0.0, f64::min);
-    pieces.iter_mut().filter(|(piece, _)| piece.starts_with(NUL_BYTE)).for_each(|(_, score)| *score = rarest);
-    // Bytes first whatever their score, then the best pieces.
-    let is_byte = |piece: &str| piece.chars().nth(1).is_none();
-    pieces.sort_by(|a, b| is_byte(b.0).cmp(&is_byte(a.0)).then(b.1.total_cmp(&a.1)).then(a.0.cmp(b.0)));
-    pieces.truncate(size as usize);
-    warn_shortfall(config.vocab_size, pieces.len());
-    let model = json!({"type": "Unigram", "unk_id": null, "vocab": pieces, "byte_fallback": false});
-    Ok(tokenizer(model, Some(pieces.len()), byte_words(), byte_level()))
+    let is_letter = |piece: &str| piece.chars().nth(1).is_none();
+    let mut pieces: Vec<(String, f64)> = model.iter().map(|(piece, score)| (piece.clone(), round(*score))).collect();
+    pieces.retain(|(piece, _)| !piece.starts_with(absent) || alphabet.contains(&absent));
+    // Letters first whatever their score, then the best pieces.
+    pieces.sort_by(|a, b| is_letter(&b.0).cmp(&is_letter(&a.0)).then(b.1.total_cmp(&a.1)).then(a.0.cmp(&b.0)));
+    pieces.truncate(size);
+    Ok(pieces)
+}
+
+fn train_unigram(trainer: &UnigramTrainer, mut sentences: Vec<(String, u32)>) -> Result<Unigram, Error> {
+    // The library divides its floating-point sums among the threads there are; one thread always sums in one order.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(failed)?;
+    // The suffix sorting that it builds on (esaxx-rs 0.1.10 in Rust: `suffixsort` overlooks a run of equal letters
+    // before the very last one) panics on a few texts in a thousand, for what they end in.
+    for _ in 0..3 {
+        let train = || -> tokenizers::Result<Unigram> {
+            let mut model = Unigram::default();
+            trainer.do_train(sentences.clone(), &mut model)?;
+            Ok(model)
+        };
+        match catch_unwind(AssertUnwindSafe(|| pool.install(train))) {
+            Ok(trained) => return trained.map_err(failed),
+            Err(_) => tracing::warn!("a library failed on this text; it is tried in another order"),
+        }
+        let third = sentences.len() / 3;
+        sentences.rotate_left(third.max(1));
+    }
+    Err(failed("the library that trains unigram models cannot take this text; another vocab_size may help"))
 }
 
 /// Byte-pair merges over the byte alphabet; with a prefix, its continuing forms are part of the alphabet too.

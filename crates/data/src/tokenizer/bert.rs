@@ -1,4 +1,4 @@
-//! BERT's tokenizers: WordPiece and single characters behind BERT's normalizer, trained or from a `vocab.txt`.
+//! BERT's tokenizers: WordPiece, single characters and Unigram behind BERT's normalizer, trained or from a `vocab.txt`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,7 @@ use tokenizers::tokenizer::{
 
 use crate::config::{BertTokenizerConfig, TokenLevel};
 use crate::error::Error;
+use crate::tokenizer_training::unigram_pieces;
 
 /// The special tokens, in the order of their ids.
 pub(crate) const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
@@ -20,34 +21,42 @@ pub(crate) const SPECIALS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MA
 /// Marks a piece that continues a word.
 const CONTINUES: &str = "##";
 
-/// WordPiece gives `[UNK]` for longer words, in characters.
+/// WordPiece gives `[UNK]` for longer words, in characters; Unigram is trained on parts of this length of longer ones.
 const LONGEST_WORD: usize = 100;
+
+/// A control character: BERT's normalizer leaves none of them in a text.
+const ABSENT: char = '\u{1}';
 
 /// Trains the tokenizer that `config` asks for; the same documents always give the same one.
 pub(crate) fn train(config: &BertTokenizerConfig, documents: &[String]) -> Result<Value, Error> {
-    let normalizer = BertNormalizer::new(true, true, None, config.lowercase);
-    let mut words = count_words(&normalizer, documents)?;
-    let normalizer = normalizer_json(config.lowercase);
+    // Unigram finds the words of a script that writes no spaces by itself.
+    let han_apart = config.level != TokenLevel::Unigram;
+    let mut words = count_words(&BertNormalizer::new(true, han_apart, None, config.lowercase), documents)?;
+    let mut normalizer = normalizer_json(config.lowercase);
+    normalizer["handle_chinese_chars"] = json!(han_apart);
     match config.level {
         TokenLevel::Wordpiece => {
             words.retain(|word, _| word.chars().count() <= LONGEST_WORD);
             wordpiece(pieces(config, &words)?, normalizer)
         }
         TokenLevel::Char => {
-            let mut counts: BTreeMap<char, u64> = BTreeMap::new();
-            for (word, count) in &words {
-                word.chars().for_each(|letter| *counts.entry(letter).or_default() += count);
-            }
-            let mut letters: Vec<(char, u64)> =
-                counts.into_iter().filter(|(_, count)| *count >= config.min_frequency).collect();
-            letters.sort_by_key(|(letter, count)| (std::cmp::Reverse(*count), *letter));
-            letters.truncate(room(config)?);
-            let tokens = letters.into_iter().map(|(letter, _)| letter.to_string());
+            let tokens = letters(config, &words)?.into_iter().map(String::from);
             let vocab = vocabulary(SPECIALS.map(String::from).into_iter().chain(tokens));
             let model = json!({"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"});
             let letters = json!({"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false});
             let cut = json!({"type": "Sequence", "pretokenizers": [{"type": "BertPreTokenizer"}, letters]});
             Ok(whole(model, normalizer, cut, json!({"type": "Fuse"}), &vocab))
+        }
+        TokenLevel::Unigram => {
+            let known: BTreeSet<char> = letters(config, &words)?.into_iter().collect();
+            let pieces = unigram_pieces(parts(&words, &known), &known, ABSENT, room(config)?)?;
+            let pieces: Vec<(String, f64)> =
+                SPECIALS.map(|special| (special.to_string(), 0.0)).into_iter().chain(pieces).collect();
+            note_shortfall(config, pieces.len());
+            let vocab = vocabulary(pieces.iter().map(|(piece, _)| piece.clone()));
+            let model =
+                json!({"type": "Unigram", "unk_id": vocab["[UNK]"], "vocab": pieces, "byte_fallback": false});
+            Ok(whole(model, normalizer, json!({"type": "BertPreTokenizer"}), json!({"type": "Fuse"}), &vocab))
         }
     }
 }
@@ -86,6 +95,32 @@ fn room(config: &BertTokenizerConfig) -> Result<usize, Error> {
         let message = format!("{} leaves no room beside the {} special tokens", config.vocab_size, SPECIALS.len());
         Error::config("tokenizer.bert.vocab_size", message, "a few thousand are usual")
     })
+}
+
+/// The characters that become tokens, the most frequent first.
+fn letters(config: &BertTokenizerConfig, words: &BTreeMap<String, u64>) -> Result<Vec<char>, Error> {
+    let mut counts: BTreeMap<char, u64> = BTreeMap::new();
+    for (word, count) in words {
+        word.chars().for_each(|letter| *counts.entry(letter).or_default() += count);
+    }
+    let mut letters: Vec<(char, u64)> =
+        counts.into_iter().filter(|(_, count)| *count >= config.min_frequency).collect();
+    letters.sort_by_key(|(letter, count)| (std::cmp::Reverse(*count), *letter));
+    letters.truncate(room(config)?);
+    Ok(letters.into_iter().map(|(letter, _)| letter).collect())
+}
+
+/// What stands between the unknown letters of words, in parts of at most [`LONGEST_WORD`] letters.
+fn parts(words: &BTreeMap<String, u64>, known: &BTreeSet<char>) -> BTreeMap<String, u64> {
+    let mut parts: BTreeMap<String, u64> = BTreeMap::new();
+    for (word, count) in words {
+        for run in word.split(|letter| !known.contains(&letter)) {
+            for part in run.chars().collect::<Vec<_>>().chunks(LONGEST_WORD) {
+                *parts.entry(part.iter().collect()).or_default() += count;
+            }
+        }
+    }
+    parts
 }
 
 /// The pieces that byte-pair merging finds, as the library's own WordPiece trainer does.
@@ -138,10 +173,14 @@ fn pieces(config: &BertTokenizerConfig, words: &BTreeMap<String, u64>) -> Result
     let mut model = BPE::default();
     trainer.train(&mut model).map_err(failed)?;
     let vocab: BTreeMap<String, u32> = model.get_vocab().into_iter().collect();
-    if vocab.len() < config.vocab_size {
-        tracing::info!("the text gives {} tokens of the {} asked for", vocab.len(), config.vocab_size);
-    }
+    note_shortfall(config, vocab.len());
     Ok(vocab)
+}
+
+fn note_shortfall(config: &BertTokenizerConfig, tokens: usize) {
+    if tokens < config.vocab_size {
+        tracing::info!("the text gives {tokens} tokens of the {} asked for", config.vocab_size);
+    }
 }
 
 /// How often each word occurs.
@@ -258,9 +297,36 @@ mod tests {
     }
 
     #[test]
+    fn words_that_no_space_ends_are_found_by_their_frequency() {
+        let reviews = ["很好吃，下次还来", "不好吃", "好吃！", "味道很好吃", "还好吃 THE 好吃", "的好吃"];
+        let config = |vocab_size, min_frequency| BertTokenizerConfig {
+            vocab_size,
+            min_frequency,
+            lowercase: true,
+            level: TokenLevel::Unigram,
+        };
+        let train = |vocab_size, min_frequency| {
+            let documents = reviews.map(String::from);
+            Tokenizer::train(&TokenizerConfig::Bert(config(vocab_size, min_frequency)), &documents, false).unwrap()
+        };
+        let tokenizer = train(23, 1);
+        assert_eq!(tokens(&tokenizer, "的好吃，很好吃！"), ["的", "好吃", "，", "很", "好吃", "！"]);
+        assert_eq!(tokens(&tokenizer, "好Thé道"), ["好", "t", "h", "e", "道"]);
+        assert_eq!(tokens(&tokenizer, "好吃zz很z"), ["好吃", "[UNK]", "很", "[UNK]"]);
+        assert!(!tokenizer.encode("[MASK]很[SEP]").unwrap().iter().any(|id| [2, 3, 4].contains(id)));
+        assert_eq!(tokenizer.decode(&tokenizer.encode("很好吃").unwrap()).unwrap(), "很好吃");
+        assert_eq!(tokens(&train(10, 100), "好吃"), ["[UNK]"]);
+        // A letter that is no token parts what stands around it.
+        let frequent = train(10, 2);
+        assert_eq!(tokens(&frequent, "味好吃道好吃"), ["[UNK]", "好吃", "[UNK]", "好吃"]);
+    }
+
+    #[test]
     fn a_vocabulary_is_never_larger_than_asked_for() {
-        for vocab_size in 6..60 {
-            assert!(trained(TokenLevel::Wordpiece, vocab_size).vocab_size() <= vocab_size, "{vocab_size}");
+        for level in [TokenLevel::Wordpiece, TokenLevel::Char, TokenLevel::Unigram] {
+            for vocab_size in 6..60 {
+                assert!(trained(level, vocab_size).vocab_size() <= vocab_size, "{level:?} {vocab_size}");
+            }
         }
     }
 
@@ -273,15 +339,17 @@ mod tests {
 
     #[test]
     fn characters_of_words_however_long_are_tokens() {
-        let long = ["ab".repeat(LONGEST_WORD)];
-        let config = BertTokenizerConfig { vocab_size: 9, min_frequency: 1, lowercase: true, level: TokenLevel::Char };
-        let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &long, false).unwrap();
-        assert_eq!(tokens(&tokenizer, "ab"), ["a", "b"]);
+        let long = ["ab".repeat(LONGEST_WORD) + &"c".repeat(2000)];
+        for (level, vocab_size) in [(TokenLevel::Char, 9), (TokenLevel::Unigram, 8)] {
+            let config = BertTokenizerConfig { vocab_size, min_frequency: 1, lowercase: true, level };
+            let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &long, false).unwrap();
+            assert_eq!(tokens(&tokenizer, "ab"), ["a", "b"]);
+        }
     }
 
     #[test]
     fn training_twice_gives_the_same_bytes() {
-        for level in [TokenLevel::Wordpiece, TokenLevel::Char] {
+        for level in [TokenLevel::Wordpiece, TokenLevel::Char, TokenLevel::Unigram] {
             assert_eq!(trained(level, 90).to_json(), trained(level, 90).to_json());
         }
     }
