@@ -117,6 +117,23 @@ fn normal_cdf<const F: bool>(x: f32) -> f32 {
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
+/// Layer normalization with the mean and one over the deviation known; writes every number of `y`.
+#[inline(always)]
+fn scale_and_shift<const F: bool>(
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    mean: f32,
+    inverse: f32,
+    y: &mut [MaybeUninit<f32>],
+) {
+    let n = x.len();
+    let (y, gamma, beta) = (&mut y[..n], &gamma[..n], &beta[..n]);
+    for i in 0..n {
+        y[i].write(fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]));
+    }
+}
+
 /// The hash of a place, by which dropout decides: a Weyl sequence (so that places far apart by a power of two differ in
 /// many bits), then two rounds of multiply and xor-shift with constants of Wellons' search for low-bias integer hashes.
 #[inline(always)]
@@ -301,20 +318,13 @@ vectorized! {
         let mean = sum(n, |i| x[i]) / n as f32;
         let variance = sum(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
         let inverse = 1.0 / (variance + epsilon).sqrt();
-        let (y, gamma, beta) = (&mut y[..n], &gamma[..n], &beta[..n]);
-        for i in 0..n {
-            y[i].write(fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]));
-        }
+        scale_and_shift::<F>(x, gamma, beta, mean, inverse, y);
         (mean, inverse)
     }
 
     /// The same with the mean and one over the deviation that it returned.
     fn normalize_again(x: &[f32], gamma: &[f32], beta: &[f32], mean: f32, inverse: f32, y: &mut [MaybeUninit<f32>]) {
-        let n = x.len();
-        let (y, gamma, beta) = (&mut y[..n], &gamma[..n], &beta[..n]);
-        for i in 0..n {
-            y[i].write(fma::<F>((x[i] - mean) * inverse, gamma[i], beta[i]));
-        }
+        scale_and_shift::<F>(x, gamma, beta, mean, inverse, y);
     }
 
     /// Writes every number of `dx`, adds to `dgamma` and `dbeta`.

@@ -259,10 +259,9 @@ fn backward_rows(
             });
         });
         // SAFETY: the pieces cover all rows, and of each everything was written, and put.
-        let (dx, weights) =
-            unsafe { (written(dx), [(all_in.left(), all_du.right()), (all_g.left(), all_out.right())]) };
-        let mut wanted = wanted.into_iter();
-        let weights = weights.map(|operands| wanted.next().unwrap_or_default().then_some(operands));
+        let (dx, of_first, of_second) =
+            unsafe { (written(dx), (all_in.left(), all_du.right()), (all_g.left(), all_out.right())) };
+        let weights = [wanted[0].then_some(of_first), wanted[1].then_some(of_second)];
         Gradient::new(&layers, dx, &sums, weights)
     })
 }
