@@ -304,7 +304,7 @@ pub struct MaskedLmConfig {
     /// Share of the tokens that are chosen; special tokens never are.
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub probability: f64,
-    /// Whether all tokens of a word are chosen together.
+    /// Whether all tokens of a word are chosen together; with `[tokenizer.bert]` only WordPiece marks which those are.
     pub whole_word: bool,
     /// Whether rows are pairs of segments, and the model also learns whether the second is what follows the first in its
     /// document; half of them are of another one. Needs two documents or more.

@@ -54,8 +54,7 @@ pub(crate) fn train(config: &BertTokenizerConfig, documents: &[String]) -> Resul
                 SPECIALS.map(|special| (special.to_string(), 0.0)).into_iter().chain(pieces).collect();
             note_shortfall(config, pieces.len());
             let vocab = vocabulary(pieces.iter().map(|(piece, _)| piece.clone()));
-            let model =
-                json!({"type": "Unigram", "unk_id": vocab["[UNK]"], "vocab": pieces, "byte_fallback": false});
+            let model = json!({"type": "Unigram", "unk_id": vocab["[UNK]"], "vocab": pieces, "byte_fallback": false});
             Ok(whole(model, normalizer, json!({"type": "BertPreTokenizer"}), json!({"type": "Fuse"}), &vocab))
         }
     }
