@@ -1,6 +1,6 @@
 //! Loops over rows of numbers, compiled for AVX-512, for AVX2 with FMA, and portably; chosen at run time.
 //!
-//! Sums run over sixteen lanes that are added in order at the end, whatever the width of the processor's vectors.
+//! Sums run over sixteen lanes that are added in a fixed order at the end, whatever the width of the processor's vectors.
 
 use std::mem::MaybeUninit;
 
@@ -144,23 +144,36 @@ fn hash(place: u32, keys: [u32; 2]) -> u32 {
     x ^ (x >> 15)
 }
 
+/// The sum of what `term` makes of the numbers at each place of several rows of one length.
 #[inline(always)]
-fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    // Over arrays: a loop whose index might be out of bounds is not vectorized.
+    let rows = rows.map(|row| row[..rows[0].len()].as_chunks::<16>());
     let mut lanes = [0f32; 16];
-    let whole = count / 16 * 16;
-    let mut i = 0;
-    while i < whole {
+    for chunk in 0..rows[0].0.len() {
+        let chunks = rows.map(|(chunks, _)| &chunks[chunk]);
         for (lane, total) in lanes.iter_mut().enumerate() {
-            *total += term(i + lane);
+            *total += term(chunks.map(|chunk| chunk[lane]));
         }
-        i += 16;
     }
-    let mut total: f32 = lanes.iter().sum();
-    while i < count {
-        total += term(i);
-        i += 1;
+    let mut total = add_lanes(&mut lanes);
+    for i in 0..rows[0].1.len() {
+        total += term(rows.map(|(_, rest)| rest[i]));
     }
     total
+}
+
+/// The sum of the lanes: of halves, again and again. A function of its own, because the compiler cuts the loop before it
+/// into as narrow vectors as the last of these sums where it sees them.
+#[inline(never)]
+fn add_lanes(lanes: &mut [f32; 16]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low += *high;
+        }
+    }
+    lanes[0]
 }
 
 /// The largest number; NaN is passed over (the exponentials that follow bring it back).
@@ -271,8 +284,7 @@ vectorized! {
 
     /// The inner product.
     fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let b = &b[..a.len()];
-        sum(a.len(), |i| a[i] * b[i])
+        sum([a, b], |[a, b]| a * b)
     }
 
     /// Replaces the first `visible` scores by the exponentials of `scale` times them, less the largest of these, and the
@@ -289,7 +301,7 @@ vectorized! {
                 *lane += *value;
             }
         }
-        let mut total: f32 = lanes.iter().sum();
+        let mut total = add_lanes(&mut lanes);
         for value in chunks.into_remainder() {
             *value = exp::<F>(fma::<F>(*value, scale, -most));
             total += *value;
@@ -315,8 +327,8 @@ vectorized! {
     /// `y = (x - mean) / deviation * gamma + beta`, every number written; returns the mean and one over the deviation.
     fn normalize(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, y: &mut [MaybeUninit<f32>]) -> (f32, f32) {
         let n = x.len();
-        let mean = sum(n, |i| x[i]) / n as f32;
-        let variance = sum(n, |i| (x[i] - mean) * (x[i] - mean)) / n as f32;
+        let mean = sum([x], |[x]| x) / n as f32;
+        let variance = sum([x], |[x]| (x - mean) * (x - mean)) / n as f32;
         let inverse = 1.0 / (variance + epsilon).sqrt();
         scale_and_shift::<F>(x, gamma, beta, mean, inverse, y);
         (mean, inverse)
@@ -335,8 +347,8 @@ vectorized! {
         let n = x.len();
         let (dy, gamma, dx) = (&dy[..n], &gamma[..n], &mut dx[..n]);
         let (dgamma, dbeta) = (&mut dgamma[..n], &mut dbeta[..n]);
-        let level = sum(n, |i| dy[i] * gamma[i]) / n as f32;
-        let tilt = sum(n, |i| dy[i] * gamma[i] * ((x[i] - mean) * inverse)) / n as f32;
+        let level = sum([dy, gamma], |[dy, gamma]| dy * gamma) / n as f32;
+        let tilt = sum([x, dy, gamma], |[x, dy, gamma]| dy * gamma * ((x - mean) * inverse)) / n as f32;
         for i in 0..n {
             let normal = (x[i] - mean) * inverse;
             dx[i].write(inverse * (dy[i] * gamma[i] - level - normal * tilt));
@@ -348,7 +360,7 @@ vectorized! {
     /// The logarithm of the sum of the exponentials.
     fn log_sum_exp(x: &[f32]) -> f32 {
         let most = largest(x);
-        most + sum(x.len(), |i| exp::<F>(x[i] - most)).ln()
+        most + sum([x], |[x]| exp::<F>(x - most)).ln()
     }
 
     /// The first place of the largest number; a NaN is never the largest.
@@ -359,7 +371,7 @@ vectorized! {
 
     /// The sum.
     fn total(x: &[f32]) -> f32 {
-        sum(x.len(), |i| x[i])
+        sum([x], |[x]| x)
     }
 
     /// Replaces logits by `weight` times their softmax, less `share`.
@@ -396,7 +408,7 @@ vectorized! {
 
     /// The sum of the squares.
     fn squares(a: &[f32]) -> f32 {
-        sum(a.len(), |i| a[i] * a[i])
+        sum([a], |[a]| a * a)
     }
 
     /// One update of AdamW.
