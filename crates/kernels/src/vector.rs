@@ -156,38 +156,50 @@ fn sum<const N: usize>(rows: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32
             *total += term(chunks.map(|chunk| chunk[lane]));
         }
     }
-    let mut total = add_lanes(&mut lanes);
+    let mut total = join_lanes(&mut lanes, |a, b| a + b);
     for i in 0..rows[0].1.len() {
         total += term(rows.map(|(_, rest)| rest[i]));
     }
     total
 }
 
-/// The sum of the lanes: of halves, again and again. A function of its own, because the compiler cuts the loop before it
-/// into as narrow vectors as the last of these sums where it sees them.
+/// The lanes joined: halves, again and again, which takes fewer steps than one lane after another. A function of its own,
+/// because the compiler cuts the loop before it into as narrow vectors as the last of these steps where it sees them.
 #[inline(never)]
-fn add_lanes(lanes: &mut [f32; 16]) -> f32 {
+fn join_lanes(lanes: &mut [f32; 16], join: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
         let (low, high) = lanes.split_at_mut(half);
         for (low, high) in low.iter_mut().zip(high) {
-            *low += *high;
+            *low = join(*low, *high);
         }
     }
     lanes[0]
+}
+
+/// `count` or more of `most` numbers: whole vectors, if there are enough. What does not fill a vector takes as long as
+/// several.
+#[inline(always)]
+fn whole_vectors(count: usize, most: usize) -> usize {
+    count.next_multiple_of(16).min(most)
 }
 
 /// The largest number; NaN is passed over (the exponentials that follow bring it back).
 #[inline(always)]
 fn largest(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
-    let chunks = x.chunks_exact(16);
-    let rest = chunks.remainder();
+    let (chunks, rest) = x.as_chunks::<16>();
     for chunk in chunks {
         for (most, value) in lanes.iter_mut().zip(chunk) {
-            *most = if *value > *most { *value } else { *most };
+            *most = larger(*most, *value);
         }
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |most, value| if *value > most { *value } else { most })
+    rest.iter().fold(join_lanes(&mut lanes, larger), |most, value| larger(most, *value))
+}
+
+/// The larger number, the first if the second is NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// What `gelu` with the error function multiplies its argument by, and its slope.
@@ -291,21 +303,25 @@ vectorized! {
     /// others by zero; returns the logarithm of what the softmax of the scaled scores is divided by, and the sum of the
     /// exponentials.
     fn exponentials(row: &mut [f32], visible: usize, scale: f32) -> (f32, f32) {
-        let (row, hidden) = row.split_at_mut(visible);
+        let (row, hidden) = row.split_at_mut(whole_vectors(visible, row.len()));
+        // What fills the last vector up changes neither the largest score nor the sum.
+        row[visible..].fill(f32::NEG_INFINITY);
         let most = largest(row) * scale;
         let mut lanes = [0f32; 16];
-        let mut chunks = row.chunks_exact_mut(16);
-        for chunk in &mut chunks {
+        let (chunks, rest) = row.as_chunks_mut::<16>();
+        for chunk in chunks {
             for (value, lane) in chunk.iter_mut().zip(&mut lanes) {
                 *value = exp::<F>(fma::<F>(*value, scale, -most));
                 *lane += *value;
             }
         }
-        let mut total = add_lanes(&mut lanes);
-        for value in chunks.into_remainder() {
+        let mut total = join_lanes(&mut lanes, |a, b| a + b);
+        for value in rest {
             *value = exp::<F>(fma::<F>(*value, scale, -most));
             total += *value;
         }
+        // Also where infinite scores left NaN.
+        row[visible..].fill(0.0);
         hidden.fill(0.0);
         (most + total.ln(), total)
     }
@@ -313,15 +329,14 @@ vectorized! {
     /// From raw scores and the gradient of their softmax: the softmax, and the gradient of the scaled scores' input.
     /// `log_total` is what [`exponentials`] returned, `along` the inner product of softmax and gradient.
     fn softmax_backward(scores: &mut [f32], gradient: &mut [f32], visible: usize, scale: f32, log_total: f32, along: f32) {
-        let (scores, hidden) = scores.split_at_mut(visible);
-        let (gradient, hidden_gradient) = gradient.split_at_mut(visible);
-        for (p, g) in scores.iter_mut().zip(gradient.iter_mut()) {
+        let vectors = whole_vectors(visible, scores.len());
+        for (p, g) in scores[..vectors].iter_mut().zip(gradient[..vectors].iter_mut()) {
             let weight = exp::<F>(fma::<F>(*p, scale, -log_total));
             *p = weight;
             *g = weight * (*g - along) * scale;
         }
-        hidden.fill(0.0);
-        hidden_gradient.fill(0.0);
+        scores[visible..].fill(0.0);
+        gradient[visible..].fill(0.0);
     }
 
     /// `y = (x - mean) / deviation * gamma + beta`, every number written; returns the mean and one over the deviation.

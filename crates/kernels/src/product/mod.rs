@@ -43,7 +43,10 @@ const FAR: usize = 64;
 /// places of the nearest cache where they start a multiple of 4 KiB apart.
 const MANY_COLUMNS: usize = 192;
 
-/// The same for rows and a right operand whose rows are [`FAR`] apart.
+/// Rows that start within this many numbers of each other stay in the nearest cache together, and are never packed.
+const NEAR_ROWS: usize = 192;
+
+/// From this many rows on, a right operand whose rows are [`FAR`] apart is packed.
 const MANY_ROWS: usize = 64;
 
 /// Whether this processor has instructions for products of the format.
@@ -232,7 +235,7 @@ impl<'a> Side<'a> {
     fn of(tier: &'static Tier, role: Role, operand: Matrix<'a>, others: usize) -> Self {
         // A tile's rows may lie anywhere; its columns lie side by side. Copying pays where many tiles read the copy.
         let readable = match role {
-            Role::Left => operand.col_stride <= FAR && others < MANY_COLUMNS,
+            Role::Left => operand.col_stride <= FAR && (others < MANY_COLUMNS || operand.row_stride <= NEAR_ROWS),
             Role::Right => {
                 let near = operand.col_stride <= FAR || others < MANY_ROWS;
                 operand.row_stride == 1 && near || operand.rows == 1
@@ -289,10 +292,10 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
             for block in blocks.blocks_of(steps) {
                 let left = Panels::of(tier, Role::Left, left, &block, left_memory);
                 let right = Panels::of(tier, Role::Right, right, &block, right_memory);
-                for column in (0..cols).step_by(tier.columns()) {
+                for (panel, column) in (0..cols).step_by(tier.columns()).enumerate() {
                     let columns = tier.columns().min(cols - column);
-                    let following = right.panel(column / tier.columns() + 1);
-                    let right = right.panel(column / tier.columns());
+                    let following = right.panel(panel + 1);
+                    let right = right.panel(panel);
                     if right_in_place && steps < tier.block {
                         // Blocks this low come from memory: what the next one needs here is fetched meanwhile.
                         for step in steps..2 * steps {
@@ -303,10 +306,10 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
                     // Each tile asks for its share of the next panel, if panels follow each other.
                     let share = if right_in_place { 0 } else { tier.columns().div_ceil(rows.div_ceil(tier.rows)) };
                     let tile = tier.tile(tier.rows.min(rows), columns);
-                    for row in (0..rows).step_by(tier.rows) {
+                    for (panel, row) in (0..rows).step_by(tier.rows).enumerate() {
                         let height = tier.rows.min(rows - row);
                         let tile = if height == tier.rows { tile } else { tier.tile(height, columns) };
-                        let left = left.panel(row / tier.rows);
+                        let left = left.panel(panel);
                         let at = dst.start.wrapping_add(row * dst.row_stride + column);
                         let base = match start {
                             Start::Zero if block.start == 0 => None,
@@ -315,7 +318,7 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
                             }
                             _ => Some(Base { start: at, stride: dst.row_stride }),
                         };
-                        let ahead = following.start.wrapping_add(row / tier.rows * share * block.len());
+                        let ahead = following.start.wrapping_add(panel * share * block.len());
                         let ahead = Ahead { start: ahead, along: share };
                         let area = Area { start: at, stride: dst.row_stride, rows: height, columns, base, ahead };
                         // SAFETY: `at` starts `height` rows of `columns` numbers inside `dst`, which is borrowed
