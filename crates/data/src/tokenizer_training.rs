@@ -120,23 +120,27 @@ pub(crate) fn unigram_pieces(
     Ok(pieces)
 }
 
-fn train_unigram(trainer: &UnigramTrainer, mut sentences: Vec<(String, u32)>) -> Result<Unigram, Error> {
+fn train_unigram(trainer: &UnigramTrainer, sentences: Vec<(String, u32)>) -> Result<Unigram, Error> {
     // The library divides its floating-point sums among the threads there are; one thread always sums in one order.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(failed)?;
     // The suffix sorting that it builds on (esaxx-rs 0.1.10 in Rust: `suffixsort` overlooks a run of equal letters
     // before the very last one) panics on a few texts in a thousand, for what they end in.
-    for _ in 0..3 {
+    const TRIES: usize = 3;
+    for attempt in 0..TRIES {
         let train = || -> tokenizers::Result<Unigram> {
+            let mut ordered = sentences.clone();
+            ordered.rotate_left(attempt * sentences.len() / TRIES);
             let mut model = Unigram::default();
-            trainer.do_train(sentences.clone(), &mut model)?;
+            trainer.do_train(ordered, &mut model)?;
             Ok(model)
         };
         match catch_unwind(AssertUnwindSafe(|| pool.install(train))) {
             Ok(trained) => return trained.map_err(failed),
-            Err(_) => tracing::warn!("a library failed on this text; it is tried in another order"),
+            Err(_) if attempt + 1 < TRIES => {
+                tracing::warn!("a library failed on this text; it is tried in another order")
+            }
+            Err(_) => {}
         }
-        let third = sentences.len() / 3;
-        sentences.rotate_left(third.max(1));
     }
     Err(failed("the library that trains unigram models cannot take this text; another vocab_size may help"))
 }
@@ -252,4 +256,19 @@ fn warn_shortfall(asked: usize, without_special: usize) {
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::Tokenizer { action: "train", message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_the_library_fails_on_is_tried_in_another_order_and_then_an_error() {
+        let trainer = UnigramTrainer::builder().show_progress(false).vocab_size(8).build().expect("a trainer");
+        let fails = || ("bbcbaccbcbbacacbcc".to_owned(), 1);
+        let error = train_unigram(&trainer, vec![fails()]).expect_err("a single sentence has one order");
+        assert!(error.to_string().contains("cannot take this text"), "{error}");
+        train_unigram(&trainer, vec![("abcabc".to_owned(), 1), fails()])
+            .expect("a text that ends in the other sentence");
+    }
 }
