@@ -43,7 +43,8 @@ const FAR: usize = 64;
 /// places of the nearest cache where they start a multiple of 4 KiB apart.
 const MANY_COLUMNS: usize = 192;
 
-/// Rows that start within this many numbers of each other stay in the nearest cache together, and are never packed.
+/// Rows of a left operand that start within this many numbers of each other stay in the nearest cache together, however
+/// many columns they meet: tiles read them where they lie.
 const NEAR_ROWS: usize = 192;
 
 /// From this many rows on, a right operand whose rows are [`FAR`] apart is packed.
