@@ -72,7 +72,7 @@ pub use linear::{Activation, linear};
 pub use memory::keep_freed_memory;
 pub use noise::uniform_noise;
 pub use precision::Precision;
-pub use sublayer::{NormPlace, Residual, attention_sublayer, feed_forward_sublayer};
+pub use sublayer::{Function, NormPlace, Residual, Sublayer, sublayer_buffers, sublayers};
 pub use support::{Support, support};
 pub use threads::in_thread_pool;
 pub use tied_head::tied_head;

@@ -3,7 +3,10 @@
 
 use crate::cube;
 use crate::oracle::{Values, assert_near, random, run, scaled};
-use crate::{Activation, AttentionOptions, CrossEntropy, Dropout, DropoutKey, NormPlace, Precision, Residual};
+use crate::{
+    Activation, AttentionOptions, CrossEntropy, Dropout, DropoutKey, Function, NormPlace, Precision, Residual,
+    Sublayer, sublayers,
+};
 use burn::module::{Param, ParamId};
 use burn::nn::{LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -371,7 +374,8 @@ fn sublayers_equal_plain_loops_in_f64() {
         let own = |x: &[Tensor<1>], of: &[Values]| {
             let (x, norm, [up, down]) = built(x, of);
             let residual = Residual { norm: &norm, epsilon: 1e-3, place, dropout: Some(dropout) };
-            crate::feed_forward_sublayer(x, &up, &down, activation, precision, residual).reshape([-1])
+            let function = Function::FeedForward { up: &up, down: &down, activation, precision };
+            sublayers(x, &[Sublayer { function, residual }]).reshape([-1])
         };
         assert_equals(&what, 1e-5, &inputs(d_ff, d_ff), own, &|x| {
             around(x, &|n| linear(&linear(n, &x[3], &x[4], activation), &x[5], &x[6], Activation::Identity))
@@ -380,7 +384,8 @@ fn sublayers_equal_plain_loops_in_f64() {
             let (x, norm, [qkv, proj]) = built(x, of);
             let residual = Residual { norm: &norm, epsilon: 1e-3, place, dropout: Some(dropout) };
             let options = AttentionOptions { precision, ..AttentionOptions::causal(n_head) };
-            crate::attention_sublayer(x, &qkv, &proj, options, residual).reshape([-1])
+            let function = Function::Attention { qkv: &qkv, proj: &proj, options };
+            sublayers(x, &[Sublayer { function, residual }]).reshape([-1])
         };
         let confined =
             Confined { causal: true, segments: vec![1; batch * seq], factors: vec![1.0; batch * n_head * seq * seq] };

@@ -23,7 +23,7 @@ macro_rules! vectorized {
                     // SAFETY: the processor has every instruction set the function is compiled for.
                     return unsafe { wide($($a),*) };
                 }
-                if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+                if $crate::vector::avx2() {
                     // SAFETY: as above.
                     return unsafe { narrow($($a),*) };
                 }
@@ -34,15 +34,40 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
+/// The variable that has the tests of this crate run again as on a processor with fewer instructions: "avx2" or "none".
+#[cfg(test)]
+pub(crate) const INSTRUCTIONS: &str = "FIREBOX_TEST_INSTRUCTIONS";
+
+/// Whether an instruction set may be used if the processor has it: always, but for those tests.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn allowed(_name: &str) -> bool {
+    #[cfg(test)]
+    {
+        static MOST: std::sync::LazyLock<Option<String>> =
+            std::sync::LazyLock::new(|| std::env::var(INSTRUCTIONS).ok());
+        MOST.as_ref().is_none_or(|most| most == _name)
+    }
+    #[cfg(not(test))]
+    true
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn avx512() -> bool {
-    std::is_x86_feature_detected!("avx512f")
+    allowed("avx512")
+        && std::is_x86_feature_detected!("avx512f")
         && std::is_x86_feature_detected!("avx512dq")
         && std::is_x86_feature_detected!("avx512bw")
         && std::is_x86_feature_detected!("avx512vl")
         && std::is_x86_feature_detected!("avx2")
         && std::is_x86_feature_detected!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn avx2() -> bool {
+    allowed("avx2") && std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
 }
 
 /// `a * b + c`. Without the instruction `mul_add` calls the C library, which is slow.

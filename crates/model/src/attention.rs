@@ -7,8 +7,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use kernels::{
-    Activation, AttentionOptions, LayerCache, NewPositions, Residual, attention, attention_sublayer, cached_attention,
-    linear_or_int8,
+    Activation, AttentionOptions, Function, LayerCache, NewPositions, attention, cached_attention, linear_or_int8,
 };
 
 /// What a [`CausalSelfAttention`] is built from.
@@ -68,12 +67,8 @@ impl CausalSelfAttention {
         self.int8.bytes(&self.c_attn, &self.c_proj)
     }
 
-    /// What half a block makes of the residual stream: each position attends to itself and to earlier ones of its
-    /// segment.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, seq, d_model]`, returns the same
-    pub fn forward(&self, x: Tensor<3>, pass: &Pass, site: u32, residual: Residual) -> Tensor<3> {
+    /// What it adds to the residual stream: each position attends to itself and to earlier ones of its segment.
+    pub fn function<'a>(&'a self, pass: &'a Pass, site: u32) -> Function<'a> {
         let options = AttentionOptions {
             n_head: self.n_head,
             causal: true,
@@ -82,13 +77,13 @@ impl CausalSelfAttention {
             precision: pass.precision,
         };
         if self.int8.is_none() && self.c_attn_lora.is_none() && self.c_proj_lora.is_none() {
-            return attention_sublayer(x, &self.c_attn, &self.c_proj, options, residual);
+            return Function::Attention { qkv: &self.c_attn, proj: &self.c_proj, options };
         }
-        residual.around(x, |x| {
+        Function::Other(Box::new(move |x| {
             let qkv = self.qkv(x, pass, site); // [batch, seq, 3 * d_model]
-            let y = attention(qkv, options); // [batch, seq, d_model]
+            let y = attention(qkv, options.clone()); // [batch, seq, d_model]
             self.project(y, pass, site)
-        })
+        }))
     }
 
     fn qkv(&self, x: Tensor<3>, pass: &Pass, site: u32) -> Tensor<3> {

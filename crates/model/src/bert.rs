@@ -17,8 +17,8 @@ use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
-    Activation, AttentionOptions, CrossEntropy, NormPlace, Precision, Residual, attention, attention_sublayer,
-    cross_entropy_sum, dropout, embedding, feed_forward_sublayer, layer_norm, linear, residual_add, tied_head,
+    Activation, AttentionOptions, CrossEntropy, Function, NormPlace, Precision, Residual, Sublayer, attention,
+    cross_entropy_sum, dropout, embedding, layer_norm, linear, residual_add, tied_head,
 };
 
 /// The sum of word, position and token-type embeddings, normalized.
@@ -236,10 +236,12 @@ impl Bert {
         dropout(layer_norm(&e.norm, self.layer_norm_eps, x), pass.dropout(self.hidden_dropout, 0))
     }
 
-    fn layer(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
+    /// The halves of layer `index`.
+    fn halves<'a>(&'a self, index: usize, pass: &'a Pass) -> [Sublayer<'a>; 2] {
         let layer = &self.layers[index];
+        let precision = pass.precision;
         // The embedding's dropout is site 0, then come three a layer.
-        let site = |i: u32| 3 * index as u32 + i;
+        let site = move |i: u32| 3 * index as u32 + i;
         let around = |norm, i| Residual {
             norm,
             epsilon: self.layer_norm_eps,
@@ -251,27 +253,36 @@ impl Bert {
             causal: false,
             segments: pass.segments.clone(),
             dropout: pass.dropout(self.attn_dropout, site(1)),
-            precision: pass.precision,
+            precision,
         };
-        let (first, second) = (around(&layer.attention_norm, 2), around(&layer.norm, 3));
-        if !layer.is_adapted() {
-            let x = attention_sublayer(x, &layer.qkv, &layer.attention_output, options, first);
-            return feed_forward_sublayer(x, &layer.up, &layer.down, Activation::GeluErf, pass.precision, second);
-        }
-        let x = first.around(x, |x| {
-            let qkv = linear(&layer.qkv, x.clone(), Activation::Identity, pass.precision); // [batch, seq, 3 * d_model]
-            let qkv = match layer.added_to_qkv(&x, pass, site(1)) {
-                Some(added) => qkv + added,
-                None => qkv,
-            };
-            let (of, place) = (layer.attention_output_lora.as_ref(), lora::site(site(1), 3));
-            adapted(&layer.attention_output, of, attention(qkv, options), Activation::Identity, pass, place)
-        });
-        second.around(x, |x| {
-            let place = |number| lora::site(site(3), number);
-            let hidden = adapted(&layer.up, layer.up_lora.as_ref(), x, Activation::GeluErf, pass, place(0));
-            adapted(&layer.down, layer.down_lora.as_ref(), hidden, Activation::Identity, pass, place(1))
-        })
+        let activation = Activation::GeluErf;
+        let (first, second) = match layer.is_adapted() {
+            false => (
+                Function::Attention { qkv: &layer.qkv, proj: &layer.attention_output, options },
+                Function::FeedForward { up: &layer.up, down: &layer.down, activation, precision },
+            ),
+            true => (
+                Function::Other(Box::new(move |x| {
+                    let qkv = linear(&layer.qkv, x.clone(), Activation::Identity, precision); // [batch, seq, 3 * d_model]
+                    let qkv = match layer.added_to_qkv(&x, pass, site(1)) {
+                        Some(added) => qkv + added,
+                        None => qkv,
+                    };
+                    let y = attention(qkv, options.clone());
+                    let (of, place) = (layer.attention_output_lora.as_ref(), lora::site(site(1), 3));
+                    adapted(&layer.attention_output, of, y, Activation::Identity, pass, place)
+                })),
+                Function::Other(Box::new(move |x| {
+                    let place = |number| lora::site(site(3), number);
+                    let hidden = adapted(&layer.up, layer.up_lora.as_ref(), x, activation, pass, place(0));
+                    adapted(&layer.down, layer.down_lora.as_ref(), hidden, Activation::Identity, pass, place(1))
+                })),
+            ),
+        };
+        [
+            Sublayer { function: first, residual: around(&layer.attention_norm, 2) },
+            Sublayer { function: second, residual: around(&layer.norm, 3) },
+        ]
     }
 
     /// The site of the dropout before a classifier.
@@ -423,8 +434,8 @@ impl Stack for Bert {
         self.embed(input, pass)
     }
 
-    fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
-        self.layer(x, index, pass)
+    fn block<'a>(&'a self, index: usize, pass: &'a Pass) -> [Sublayer<'a>; 2] {
+        self.halves(index, pass)
     }
 }
 

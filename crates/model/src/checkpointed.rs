@@ -5,7 +5,9 @@
 use crate::pass::Pass;
 use crate::weights::{self, Family, Flat, Freeze};
 use burn::tensor::Tensor;
+use kernels::{Sublayer, sublayers};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A model whose blocks stand one on the other between an embedding and a head.
 pub trait Stack: Family {
@@ -21,12 +23,17 @@ pub trait Stack: Family {
     /// What enters the first block, `[batch, seq, d_model]`.
     fn enter(&self, input: Self::Input, pass: &Pass) -> Tensor<3>;
 
-    /// What block `index` makes of it, `[batch, seq, d_model]`.
-    fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3>;
+    /// The halves of block `index`.
+    fn block<'a>(&'a self, index: usize, pass: &'a Pass) -> [Sublayer<'a>; 2];
+
+    /// What some blocks make of what enters them, `[batch, seq, d_model]`.
+    fn through(&self, blocks: Range<usize>, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        sublayers(x, &blocks.flat_map(|index| self.block(index, pass)).collect::<Vec<_>>())
+    }
 
     /// What leaves the last block, `[batch, seq, d_model]`.
     fn leave(&self, input: Self::Input, pass: &Pass) -> Tensor<3> {
-        (0..self.depth()).fold(self.enter(input, pass), |x, index| self.block(x, index, pass))
+        self.through(0..self.depth(), self.enter(input, pass), pass)
     }
 }
 
@@ -50,7 +57,7 @@ pub fn block_by_block<M: Stack>(
     let mut inputs = Vec::with_capacity(blocks);
     for index in 0..blocks {
         inputs.push(x.clone());
-        x = plain.block(x, index, &inner);
+        x = plain.through(index..index + 1, x, &inner);
     }
 
     let mut of_parameters: BTreeMap<String, Flat> = BTreeMap::new();
@@ -64,7 +71,7 @@ pub fn block_by_block<M: Stack>(
     // Nothing below what is frozen is learned.
     for (index, x) in inputs.into_iter().enumerate().skip(frozen.layers).rev() {
         let x = leaf(x);
-        let y = model.block(x.clone(), index, pass);
+        let y = model.through(index..index + 1, x.clone(), pass);
         // The gradient of this sum is that of the loss: `dx` takes part as a constant.
         let mut gradients = (y * dx.autodiff()).sum().backward();
         dx = x.grad_remove(&mut gradients).expect("a block depends on its input");

@@ -5,8 +5,8 @@ use crate::lora::{self, Lora, adapted};
 use crate::pass::Pass;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
-use kernels::{Activation, Residual, feed_forward_sublayer, linear_or_int8};
+use burn::tensor::Device;
+use kernels::{Activation, Function, linear_or_int8};
 
 /// What a [`FeedForward`] is built from.
 pub struct FeedForwardConfig {
@@ -59,27 +59,25 @@ impl FeedForward {
         self.int8.bytes(&self.c_fc, &self.c_proj)
     }
 
-    /// What half a block makes of the residual stream; `site` is that of the dropout of what it adds.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, seq, d_model]`, returns the same
-    pub fn forward(&self, x: Tensor<3>, pass: &Pass, site: u32, residual: Residual) -> Tensor<3> {
+    /// What it adds to the residual stream; `site` is that of the dropout of what it adds.
+    pub fn function<'a>(&'a self, pass: &'a Pass, site: u32) -> Function<'a> {
         let precision = pass.precision;
+        let activation = Activation::GeluTanh;
         if self.c_fc_lora.is_some() || self.c_proj_lora.is_some() {
-            return residual.around(x, |x| {
+            return Function::Other(Box::new(move |x| {
                 let [up, down] = [0, 1].map(|number| lora::site(site, number));
                 // [batch, seq, d_ff]
-                let hidden = adapted(&self.c_fc, self.c_fc_lora.as_ref(), x, Activation::GeluTanh, pass, up);
+                let hidden = adapted(&self.c_fc, self.c_fc_lora.as_ref(), x, activation, pass, up);
                 adapted(&self.c_proj, self.c_proj_lora.as_ref(), hidden, Activation::Identity, pass, down)
-            });
+            }));
         }
         if self.int8.is_none() {
-            return feed_forward_sublayer(x, &self.c_fc, &self.c_proj, Activation::GeluTanh, precision, residual);
+            return Function::FeedForward { up: &self.c_fc, down: &self.c_proj, activation, precision };
         }
-        residual.around(x, |x| {
+        Function::Other(Box::new(move |x| {
             // [batch, seq, d_ff]
-            let hidden = linear_or_int8(&self.c_fc, self.int8.first(), x, Activation::GeluTanh, precision);
+            let hidden = linear_or_int8(&self.c_fc, self.int8.first(), x, activation, precision);
             linear_or_int8(&self.c_proj, self.int8.second(), hidden, Activation::Identity, precision)
-        })
+        }))
     }
 }

@@ -16,8 +16,9 @@ use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kernels::{
-    CrossEntropy, Dropout, LayerCache, NewPositions, NormPlace, Residual, cross_entropy_and_correct, cross_entropy_sum,
-    dropout, embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add, tied_head,
+    CrossEntropy, Dropout, LayerCache, NewPositions, NormPlace, Residual, Sublayer, cross_entropy_and_correct,
+    cross_entropy_sum, dropout, embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add,
+    sublayers, tied_head,
 };
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -283,23 +284,24 @@ impl Block {
         }
     }
 
-    /// `index` counts the blocks from 0.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, seq, d_model]`, returns the same
-    fn forward(&self, x: Tensor<3>, pass: &Pass, index: usize) -> Tensor<3> {
+    /// Its halves; `index` counts the blocks from 0.
+    fn halves<'a>(&'a self, pass: &'a Pass, index: usize) -> [Sublayer<'a>; 2] {
         // The embedding's dropout is site 0, then come three a block.
         let site = |i: u32| 3 * index as u32 + i;
         let around = |norm, i| self.residual(norm, pass.dropout(self.resid_dropout, site(i)));
-        let x = self.attn.forward(x, pass, site(1), around(&self.ln_1, 2));
-        self.mlp.forward(x, pass, site(3), around(&self.ln_2, 3))
+        [
+            Sublayer { function: self.attn.function(pass, site(1)), residual: around(&self.ln_1, 2) },
+            Sublayer { function: self.mlp.function(pass, site(3)), residual: around(&self.ln_2, 3) },
+        ]
     }
 
     /// The same without dropout, for positions that continue what `cache` has seen.
     fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
         let attend = |x| self.attn.forward_cached(x, positions, cache);
         let x = self.residual(&self.ln_1, None).around(x, attend);
-        self.mlp.forward(x, &Pass::default(), 0, self.residual(&self.ln_2, None))
+        let pass = Pass::default();
+        let function = self.mlp.function(&pass, 0);
+        sublayers(x, &[Sublayer { function, residual: self.residual(&self.ln_2, None) }])
     }
 
     /// What stands around each half.
@@ -592,7 +594,7 @@ impl Stack for Gpt {
         self.embed(tokens, positions, pass)
     }
 
-    fn block(&self, x: Tensor<3>, index: usize, pass: &Pass) -> Tensor<3> {
-        self.h[index].forward(x, pass, index)
+    fn block<'a>(&'a self, index: usize, pass: &'a Pass) -> [Sublayer<'a>; 2] {
+        self.h[index].halves(pass, index)
     }
 }

@@ -66,9 +66,8 @@ impl MemoryEstimate {
         };
 
         // Of a block: the input of each half, queries, keys and values, the attention's output, the feed-forward layer's
-        // hidden state before its activation; and what a GPT's attention normalizes to, or the sums that a BERT
-        // normalizes.
-        let normal = if matches!(model, NetworkConfig::Gpt(_)) { 1 } else { 2 };
+        // hidden state before its activation; and the sums that a BERT normalizes.
+        let normal = if matches!(model, NetworkConfig::Gpt(_)) { 0 } else { 2 };
         let of_block = BYTES * tokens * ((2 + 3 + 1 + normal) * width + hidden);
         let of_block = match &config.lora {
             None => of_block,
@@ -95,10 +94,17 @@ impl MemoryEstimate {
         };
         let table = if head_is_frozen { 0 } else { BYTES * vocab * width };
         let logits = BYTES * kernels::cross_entropy::logits_at_once(tokens as usize, vocab as usize) as u64;
-        // A block's weights, and what the products for their gradients read, are packed in memory that is kept from step
+        // Blocks' weights, and what the products for their gradients read, are packed in memory that is kept from step
         // to step; what else is there at a time are gradients of the width, and computing a block again its output and
         // the sum over that.
-        let packed = BYTES * (tokens * (2 * hidden + 2 * width) + 2 * width * hidden);
+        let together = match (&config.lora, settings.gradient_checkpointing) {
+            // Layers with adapters are packed one by one.
+            (Some(_), _) => 0,
+            (None, true) => 1,
+            (None, false) => blocks,
+        };
+        let packed = BYTES
+            * kernels::sublayer_buffers(tokens as usize, width as usize, hidden as usize, together as usize) as u64;
         let of_backward = if settings.gradient_checkpointing { 6 } else { 3 } * stream;
         let buffers = packed + logits.max(of_backward);
 

@@ -5,6 +5,7 @@
 
 use super::portable::{self, BF16 as ROUND_BF16, F16 as ROUND_F16};
 use super::tile::{Area, Operand, Pack, Sequences, Tier, Tile, prefetch};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 pub(super) const LANES: usize = 16;
@@ -51,6 +52,15 @@ pub(super) fn lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
+/// The same offset, of which the compiler knows no more than that. It would go from row to row by adding what lies between
+/// them, in units that the sums need.
+#[inline(always)]
+fn opaque(mut offset: usize) -> usize {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(reg) offset, options(pure, nomem, nostack, preserves_flags)) };
+    offset
+}
+
 macro_rules! tile {
     ($(#[$doc:meta])* $name:ident, $features:literal, |$factor:ident, $row:ident, $sum:ident| $step:expr) => {
         $(#[$doc])*
@@ -71,6 +81,10 @@ macro_rules! tile {
                 }
             }
             let mut sums = [[_mm512_setzero_ps(); V]; M];
+            let mut rows = [0; M];
+            for i in 0..M {
+                rows[i] = opaque(size_of::<f32>() * i * left.across);
+            }
             let (mut left_at, mut right_at, mut ahead_at) = (left.start, right.start, ahead.start);
             for _ in 0..steps {
                 _mm_prefetch::<_MM_HINT_T1>(ahead_at.cast());
@@ -83,7 +97,7 @@ macro_rules! tile {
                         row[vector] = _mm512_maskz_loadu_ps(mask(vector), right_at.wrapping_add(vector * LANES));
                     }
                     for i in 0..M {
-                        let $factor = _mm512_set1_ps(*left_at.add(i * left.across));
+                        let $factor = _mm512_set1_ps(*left_at.byte_add(rows[i]));
                         for vector in 0..V {
                             let ($row, $sum) = (row[vector], sums[i][vector]);
                             sums[i][vector] = $step;

@@ -41,49 +41,54 @@ pub(crate) struct IncomingRows<'a> {
 unsafe impl Send for IncomingRows<'_> {}
 
 /// Calls `body` with operands that are still to come.
-pub(crate) fn with_incoming<R, const N: usize>(
-    roles: [IncomingRole; N],
+pub(crate) fn with_incoming<R>(
+    roles: &[IncomingRole],
     precision: Precision,
-    body: impl FnOnce([Incoming; N]) -> R,
+    body: impl FnOnce(Vec<Incoming>) -> R,
 ) -> R {
-    let tier = Tier::of(precision);
-    let layouts = roles.map(|role| {
-        let (role, [depth, count]) = match role {
-            IncomingRole::LeftTurned(dims) => (Role::Left, dims),
-            IncomingRole::Right(dims) => (Role::Right, dims),
-        };
-        Layout { tier, role, count, depth, in_rows: role == Role::Left && tier.turns_rows }
-    });
+    let layouts: Vec<_> = roles.iter().map(|role| role.layout(precision)).collect();
     with_memory_of_all(layouts.iter().map(Layout::len).sum(), |memory| {
         let mut rest = memory;
-        body(layouts.map(|layout| {
+        let incoming = layouts.into_iter().map(|layout| {
             let (memory, others) = std::mem::take(&mut rest).split_at_mut(layout.len());
             rest = others;
             Incoming { layout, memory }
-        }))
+        });
+        body(incoming.collect())
     })
+}
+
+impl IncomingRole {
+    fn layout(self, precision: Precision) -> Layout {
+        let tier = Tier::of(precision);
+        let (role, [depth, count]) = match self {
+            Self::LeftTurned(dims) => (Role::Left, dims),
+            Self::Right(dims) => (Role::Right, dims),
+        };
+        Layout { tier, role, count, depth, in_rows: role == Role::Left && tier.turns_rows }
+    }
+
+    /// What the heights of an operand's pieces are a multiple of, whatever its role, if there are several.
+    pub fn together(precision: Precision) -> usize {
+        Self::LeftTurned([0, 0]).layout(precision).together()
+    }
+}
+
+impl Layout {
+    /// Numbers of a sequence that are packed together.
+    fn together(&self) -> usize {
+        self.tier.pair * if self.in_rows { self.tier.run } else { 1 }
+    }
 }
 
 impl<'a> Incoming<'a> {
     /// Pieces of `height` rows, the last may be lower. Panics if there are several and the height is not what the role
     /// demands.
     pub fn row_pieces(&mut self, height: usize) -> Vec<IncomingRows<'_>> {
-        let layout = self.layout;
-        let count = layout.depth.div_ceil(height);
-        // Steps that are packed together stay together.
-        let together = layout.tier.pair * if layout.in_rows { layout.tier.run } else { 1 };
-        assert!(count <= 1 || height.is_multiple_of(together), "pieces of {height} rows");
-        let each = height.div_ceil(layout.tier.pair);
-        let memory = self.memory.as_mut_ptr().cast();
-        // Steps of different pieces lie in different places of each panel, and the borrow lasts as long as the pieces.
-        (0..count)
-            .map(|i| {
-                // The last one also takes the steps that only fill up.
-                let end = if i + 1 == count { layout.steps() } else { (i + 1) * each };
-                let rows = height.min(layout.depth - i * height);
-                IncomingRows { layout, memory, steps: i * each..end, rows, owner: PhantomData }
-            })
-            .collect()
+        let Self { layout, memory } = self;
+        // The last piece also takes the steps that only fill up. The borrow lasts as long as the pieces.
+        let (memory, steps, rows) = (memory.as_mut_ptr().cast(), 0..layout.steps(), layout.depth);
+        IncomingRows { layout: *layout, memory, steps, rows, owner: PhantomData }.row_pieces(height)
     }
 
     /// # Safety
@@ -117,6 +122,23 @@ impl<'a> Incoming<'a> {
 }
 
 impl IncomingRows<'_> {
+    /// As [`Incoming::row_pieces`].
+    pub fn row_pieces(self, height: usize) -> Vec<Self> {
+        let Self { layout, memory, steps, rows, .. } = self;
+        let count = rows.div_ceil(height);
+        assert!(count <= 1 || height.is_multiple_of(layout.together()), "pieces of {height} rows");
+        let each = height.div_ceil(layout.tier.pair);
+        // `self` is consumed, and steps of different pieces lie in different places of each panel.
+        (0..count)
+            .map(|i| {
+                let start = steps.start + i * each;
+                let end = if i + 1 == count { steps.end } else { start + each };
+                let rows = height.min(rows - i * height);
+                Self { layout, memory, steps: start..end, rows, owner: PhantomData }
+            })
+            .collect()
+    }
+
     /// Packs the rows; other threads may help. Panics if they are not as many as the piece has; an operand without
     /// columns takes rows of any length.
     pub fn put(self, rows: Matrix) {

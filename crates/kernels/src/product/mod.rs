@@ -27,12 +27,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use tile::{Ahead, Area, Base, Operand, Sequences, Tier};
 
-pub(crate) use incoming::{IncomingRole, with_incoming};
+pub(crate) use incoming::{IncomingRole, IncomingRows, with_incoming};
 pub(crate) use matrix::{Matrix, MatrixMut};
 pub(crate) use memory::{buffer, with_scratch, written, written_slice};
-pub(crate) use sharing::{
-    Left, Shared, all_shared, new_product, new_products, parallel_product, piece, prepared, shared,
-};
+pub(crate) use sharing::{Shared, all_shared, new_product, new_products, parallel_product, piece, prepared, shared};
 
 pub(crate) use few_rows::{FEW_ROWS, few_rows_product, inner_products};
 

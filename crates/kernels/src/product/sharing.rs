@@ -94,40 +94,34 @@ impl Shared<'_> {
 
 /// Calls `body` with the right operand of many products, ready for every thread.
 pub(crate) fn shared<R>(b: Matrix, precision: Precision, body: impl FnOnce(Shared) -> R) -> R {
-    all_shared([b], precision, |[b]| body(b))
+    all_shared(&[b], precision, |operands| body(operands[0]))
 }
 
 /// The same with several of them.
-pub(crate) fn all_shared<R, const N: usize>(
-    operands: [Matrix; N],
-    precision: Precision,
-    body: impl FnOnce([Shared; N]) -> R,
-) -> R {
+pub(crate) fn all_shared<R>(operands: &[Matrix], precision: Precision, body: impl FnOnce(&[Shared]) -> R) -> R {
     let tier = Tier::of(precision);
-    let sides = operands.map(|b| Side::Packing(b.t()));
-    with_all_shared(tier, Role::Right, sides, |sides| body(sides.map(|side| Shared { tier, side })))
+    let sides = operands.iter().map(|b| Side::Packing(b.t())).collect();
+    with_all_shared(tier, Role::Right, sides, |sides| {
+        let operands: Vec<_> = sides.iter().map(|side| Shared { tier, side: *side }).collect();
+        body(&operands)
+    })
 }
 
-/// The left operand of a product.
+/// The left operand of a product, packed.
 #[derive(Clone, Copy)]
 pub(crate) struct Left<'a>(pub(super) Side<'a>);
 
-impl<'a> Left<'a> {
-    /// One that is not packed, or only where its products pack it, for products of so many columns.
-    pub fn of(a: Matrix<'a>, columns: usize, precision: Precision) -> Self {
-        Self(Side::of(Tier::of(precision), Role::Left, a, columns))
-    }
-}
-
 /// `a b` of several pairs in fresh memory, shared out between threads together; none for a pair that is not wanted.
-pub(crate) fn new_products<const N: usize>(pairs: [Option<(Left, Shared)>; N]) -> [Option<Vec<f32>>; N] {
+pub(crate) fn new_products(pairs: &[Option<(Left, Shared)>]) -> Vec<Option<Vec<f32>>> {
     let dims = |(Left(a), b): &(Left, Shared)| [a.dims()[0], b.side.dims()[0]];
-    let mut values = pairs.map(|pair| pair.map(|pair| buffer(dims(&pair).iter().product())));
+    let mut values: Vec<_> =
+        pairs.iter().map(|pair| pair.as_ref().map(|pair| buffer(dims(pair).iter().product()))).collect();
     let mut tasks = Vec::new();
     for (values, pair) in values.iter_mut().zip(pairs) {
-        let (Some(values), Some(pair)) = (values, pair) else { continue };
+        let (Some(values), Some(pair)) = (values, *pair) else { continue };
         let ([rows, columns], (Left(a), b)) = (dims(&pair), pair);
-        let height = piece(rows);
+        // Whole panels of the left operand.
+        let height = piece(rows).next_multiple_of(b.tier.rows);
         let pieces = MatrixMut::uninit(values, rows, columns).row_pieces(height);
         tasks.extend(pieces.into_iter().enumerate().map(|(i, dst)| {
             let rows = i * height..i * height + dst.rows;
@@ -138,7 +132,7 @@ pub(crate) fn new_products<const N: usize>(pairs: [Option<(Left, Shared)>; N]) -
         multiply(b.tier, b.tier.block, &mut dst, Start::Zero, a, b.side);
     });
     // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
-    values.map(|values| values.map(|values| unsafe { written(values) }))
+    values.into_iter().map(|values| values.map(|values| unsafe { written(values) })).collect()
 }
 
 /// The right operand of many products on the calling thread, packed into `memory` if it must be packed.
@@ -173,25 +167,21 @@ pub(crate) fn new_product(a: Matrix, b: Matrix, precision: Precision) -> Vec<f32
 
 /// Calls `body` with the operand ready to be read by every thread: packed, if it cannot be read in place.
 fn with_shared<R>(tier: &'static Tier, role: Role, side: Side, body: impl FnOnce(Side) -> R) -> R {
-    with_all_shared(tier, role, [side], |[side]| body(side))
+    with_all_shared(tier, role, vec![side], |sides| body(sides[0]))
 }
 
 /// The same with several operands, all packed at once.
-fn with_all_shared<R, const N: usize>(
-    tier: &'static Tier,
-    role: Role,
-    sides: [Side; N],
-    body: impl FnOnce([Side; N]) -> R,
-) -> R {
-    let layouts = sides.map(|side| match side {
+fn with_all_shared<R>(tier: &'static Tier, role: Role, sides: Vec<Side>, body: impl FnOnce(&[Side]) -> R) -> R {
+    let layouts = sides.iter().map(|side| match *side {
         Side::Packing(operand) => Some((Layout::new(tier, role, operand), operand)),
         _ => None,
     });
+    let layouts: Vec<_> = layouts.collect();
     let len = layouts.iter().flatten().map(|(layout, _)| layout.len()).sum();
     with_memory_of_all(len, |memory| {
         let mut panels = Vec::new();
         let mut rest = &mut *memory;
-        for (layout, operand) in layouts.into_iter().flatten() {
+        for &(layout, operand) in layouts.iter().flatten() {
             for block in layout.blocks() {
                 for of_task in layout.panels_together() {
                     let size = of_task.clone().map(|panel| layout.width(panel) * block.len()).sum();
@@ -214,7 +204,7 @@ fn with_all_shared<R, const N: usize>(
                 packed = others;
             }
         }
-        body(sides)
+        body(&sides)
     })
 }
 

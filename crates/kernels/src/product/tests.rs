@@ -146,18 +146,20 @@ fn operands_that_come_in_pieces_give_the_same_bits_as_whole_ones() {
             let (a, b) = (Matrix::new(&a, k, m), Matrix::new(&b, k, n));
             let whole = new_product(a.t(), b, precision);
             let roles = [IncomingRole::LeftTurned([k, m]), IncomingRole::Right([k, n])];
-            let came = with_incoming(roles, precision, |[mut left, mut right]| {
-                let pieces = left.row_pieces(HEIGHT).into_iter().zip(right.row_pieces(HEIGHT)).enumerate();
+            let came = with_incoming(&roles, precision, |mut operands| {
+                let (mut right_operand, mut left_operand) = (operands.remove(1), operands.remove(0));
+                // Pieces of pieces.
+                let left = left_operand.row_pieces(3 * HEIGHT).into_iter().flat_map(|piece| piece.row_pieces(HEIGHT));
+                let right = right_operand.row_pieces(3 * HEIGHT).into_iter().flat_map(|piece| piece.row_pieces(HEIGHT));
                 // In another order than they lie in.
-                for (i, (left, right)) in pieces.collect::<Vec<_>>().into_iter().rev() {
+                for (i, (left, right)) in left.zip(right).enumerate().collect::<Vec<_>>().into_iter().rev() {
                     let rows = i * HEIGHT..((i + 1) * HEIGHT).min(k);
                     left.put(a.rows(rows.clone()));
                     right.put(b.rows(rows));
                 }
                 // SAFETY: all of their rows have come.
-                let operands = unsafe { (left.left(), right.right()) };
-                let [product] = new_products([Some(operands)]);
-                product.unwrap()
+                let operands = unsafe { (left_operand.left(), right_operand.right()) };
+                new_products(&[Some(operands)]).remove(0).unwrap()
             });
             let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
             assert_eq!(bits(whole), bits(came), "{precision:?} {k} {m} {n}");
@@ -168,7 +170,23 @@ fn operands_that_come_in_pieces_give_the_same_bits_as_whole_ones() {
 #[test]
 #[should_panic(expected = "rows of a piece")]
 fn a_piece_with_too_few_rows_is_refused() {
-    with_incoming([IncomingRole::Right([40, 3])], Precision::F32, |[mut operand]| {
-        operand.row_pieces(32).remove(0).put(Matrix::new(&[0.0; 93], 31, 3));
+    with_incoming(&[IncomingRole::Right([40, 3])], Precision::F32, |mut operands| {
+        operands[0].row_pieces(32).remove(0).put(Matrix::new(&[0.0; 93], 31, 3));
     });
+}
+
+/// What this processor would not run otherwise.
+#[test]
+fn processors_with_fewer_instructions_pass_the_same_tests() {
+    use crate::vector::INSTRUCTIONS;
+    if std::env::var_os(INSTRUCTIONS).is_some() {
+        return;
+    }
+    for instructions in ["avx2", "none"] {
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["product::", "sublayer::", "attention::tests", "vector::"]).env(INSTRUCTIONS, instructions);
+        let output = again.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("sublayers_together_equal"), "{instructions}: {said}");
+    }
 }

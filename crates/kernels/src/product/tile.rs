@@ -187,7 +187,7 @@ impl Tier {
                     Precision::F16 => found.push(&super::avx512::ROUNDED_F16),
                 }
             }
-            if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            if crate::vector::avx2() {
                 found.push(match precision {
                     Precision::F32 => &super::avx2::F32,
                     Precision::Bf16 => &super::avx2::ROUNDED_BF16,
