@@ -4,11 +4,10 @@
 
 use super::NormPlace;
 use super::layers::{Layers, of_output};
-use super::rows::{Group, Rows, cut, nth, split, split_mut, zeroed};
+use super::rows::{BackwardRows, ForwardRows, Group, cut, nth, split, split_mut, zeroed};
 use crate::attention::{Saved, Shape, backward_heads, forward_heads};
-use crate::product::{IncomingRows, Matrix, Shared, with_scratch, written_slice};
+use crate::product::{Matrix, Shared, with_scratch, written_slice};
 use rayon::prelude::*;
-use std::mem::MaybeUninit;
 
 /// How heads attend.
 pub(super) struct Heads<'a> {
@@ -35,15 +34,8 @@ impl Heads<'_> {
 }
 
 /// As [`Half::forward`](super::rows::Half).
-pub(super) fn forward(
-    layers: &Layers,
-    heads: &Heads,
-    group: Group,
-    weights: &[Shared],
-    x: &[f32],
-    memory: &mut [MaybeUninit<f32>],
-    y: &mut [MaybeUninit<f32>],
-) {
+pub(super) fn forward(layers: &Layers, heads: &Heads, group: Group, weights: &[Shared], rows: ForwardRows) {
+    let ForwardRows { x, kept: memory, y } = rows;
     let (d, Group { first, rows, height }) = (layers.d_model(), group);
     let [qkv, outputs, log_totals, statistics, sum] = split_mut(memory, rows, heads.kept(layers));
     let statistics = zeroed(statistics);
@@ -70,17 +62,8 @@ pub(super) fn forward(
 }
 
 /// As [`Half::backward`](super::rows::Half).
-#[allow(clippy::too_many_arguments)]
-pub(super) fn backward(
-    layers: &Layers,
-    heads: &Heads,
-    group: Group,
-    weights: &[Shared],
-    Rows { x, kept: memory, dy }: Rows,
-    operands: [IncomingRows; 4],
-    dx: &mut [MaybeUninit<f32>],
-    sums: &mut [f32],
-) {
+pub(super) fn backward(layers: &Layers, heads: &Heads, group: Group, weights: &[Shared], rows: BackwardRows) {
+    let BackwardRows { x, kept: memory, dy, operands, dx, sums } = rows;
     let (d, Group { first, rows, height }) = (layers.d_model(), group);
     let pieces = rows.div_ceil(height);
     let [qkv, outputs, log_totals, statistics, sum] = split(memory, rows, heads.kept(layers));

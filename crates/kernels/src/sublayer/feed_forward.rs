@@ -4,12 +4,11 @@
 
 use super::NormPlace;
 use super::layers::{Layers, of_output};
-use super::rows::{Group, Rows, cut, nth, split, split_mut, zeroed};
+use super::rows::{BackwardRows, ForwardRows, Group, cut, nth, split, split_mut, zeroed};
 use crate::linear::Activation;
-use crate::product::{IncomingRows, Matrix, Shared, with_scratch, written_slice};
+use crate::product::{Matrix, Shared, with_scratch, written_slice};
 use crate::vector;
 use rayon::prelude::*;
-use std::mem::MaybeUninit;
 
 /// Numbers kept of each row: the hidden state before its activation, mean and one over the deviation of what is
 /// normalized, and the sum that is normalized, if the input is not.
@@ -18,15 +17,8 @@ pub(super) fn kept(layers: &Layers) -> [usize; 3] {
 }
 
 /// As [`Half::forward`](super::rows::Half).
-pub(super) fn forward(
-    layers: &Layers,
-    activation: Activation,
-    group: Group,
-    weights: &[Shared],
-    x: &[f32],
-    memory: &mut [MaybeUninit<f32>],
-    y: &mut [MaybeUninit<f32>],
-) {
+pub(super) fn forward(layers: &Layers, activation: Activation, group: Group, weights: &[Shared], rows: ForwardRows) {
+    let ForwardRows { x, kept: memory, y } = rows;
     let (d, d_ff, Group { first, rows, height }) = (layers.d_model(), layers.b1.len(), group);
     let [u, statistics, sum] = split_mut(memory, rows, kept(layers));
     let activate = if activation == Activation::GeluErf { vector::gelu_erf } else { vector::gelu_tanh };
@@ -50,17 +42,8 @@ pub(super) fn forward(
 }
 
 /// As [`Half::backward`](super::rows::Half).
-#[allow(clippy::too_many_arguments)]
-pub(super) fn backward(
-    layers: &Layers,
-    activation: Activation,
-    group: Group,
-    weights: &[Shared],
-    Rows { x, kept: memory, dy }: Rows,
-    operands: [IncomingRows; 4],
-    dx: &mut [MaybeUninit<f32>],
-    sums: &mut [f32],
-) {
+pub(super) fn backward(layers: &Layers, activation: Activation, group: Group, weights: &[Shared], rows: BackwardRows) {
+    let BackwardRows { x, kept: memory, dy, operands, dx, sums } = rows;
     let (d, d_ff, Group { first, rows, height }) = (layers.d_model(), layers.b1.len(), group);
     let [u, statistics, sum] = split(memory, rows, kept(layers));
     let before = layers.normalizes(NormPlace::Before);

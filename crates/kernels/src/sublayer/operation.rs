@@ -90,15 +90,12 @@ impl Sublayer<'_> {
 
     /// Whether it learns.
     fn is_tracked(&self) -> bool {
-        let of_layers = self.function.layers().into_iter().flatten();
-        let is_tracked = |tensor: Option<bool>| tensor.unwrap_or(false);
-        let of_layer = |layer: &Linear| {
-            layer.weight.val().is_tracked() || is_tracked(layer.bias.as_ref().map(|bias| bias.val().is_tracked()))
-        };
         let Residual { norm, .. } = &self.residual;
-        norm.gamma.val().is_tracked()
-            || is_tracked(norm.beta.as_ref().map(|beta| beta.val().is_tracked()))
-            || of_layers.into_iter().any(of_layer)
+        let layers = self.function.layers();
+        let layers = || layers.iter().flatten();
+        let vectors =
+            [Some(&norm.gamma), norm.beta.as_ref()].into_iter().chain(layers().map(|layer| layer.bias.as_ref()));
+        vectors.flatten().any(|vector| vector.is_tracked()) || layers().any(|layer| layer.weight.is_tracked())
     }
 
     /// Numbers of the operands that the gradients of its weights are products of, and of its weights.
@@ -122,24 +119,19 @@ pub(super) fn apply(x: Tensor<3>, sublayers: &[Sublayer]) -> Tensor<3> {
             let bias = layer.bias.as_ref().expect("`together` has tested");
             parameters.extend([layer.weight.val().into_dispatch(), bias.val().into_dispatch()]);
         }
-        rules.push(match function {
+        let (function, precision) = match function {
             Function::Attention { options, .. } => {
                 segments.extend(options.segments.clone().map(Tensor::into_dispatch));
                 let heads = options.rule([batch, seq, 3 * d_model]);
-                let in_segments = options.segments.is_some();
-                HalfRule {
-                    around: residual.rule(options.precision),
-                    function: FunctionRule::Attention { heads, in_segments },
-                }
+                (FunctionRule::Attention { heads, in_segments: options.segments.is_some() }, options.precision)
             }
-            Function::FeedForward { activation, precision, .. } => {
-                HalfRule { around: residual.rule(*precision), function: FunctionRule::FeedForward(*activation) }
-            }
+            Function::FeedForward { activation, precision, .. } => (FunctionRule::FeedForward(*activation), *precision),
             Function::Other(_) => unreachable!("`together` has tested"),
-        });
+        };
+        rules.push(HalfRule { around: residual.rule(precision), function });
     }
-    let (parameters, segments) = (Floats(parameters), Ints(segments));
-    Tensor::from_dispatch(<Dispatch as SublayerOps>::sublayers(x.into_dispatch(), parameters, segments, rules))
+    let inputs = Inputs { x: x.into_dispatch(), parameters: Floats(parameters), segments: Ints(segments), rules };
+    Tensor::from_dispatch(<Dispatch as SublayerOps>::sublayers(inputs))
 }
 
 /// A [`Sublayer`] without tensors.
@@ -198,56 +190,50 @@ macro_rules! many {
 many!(Floats, FloatTensor, Float, float, true);
 many!(Ints, IntTensor, Int, int, false);
 
-/// The operation on backends: of each sublayer six parameters (gain and shift, then weight and bias of the layer that
-/// reads the input and of the one that writes what is added), and the segments of each that has some.
+/// What the operation gets: of each sublayer six parameters (gain and shift, then weight and bias of the layer that reads
+/// the input and of the one that writes what is added), and the segments of each that has some.
+#[derive(ExtensionType)]
+pub(crate) struct Inputs<B: Backend> {
+    x: FloatTensor<B>,
+    #[extension_type]
+    parameters: Floats<B>,
+    #[extension_type]
+    segments: Ints<B>,
+    rules: Vec<HalfRule>,
+}
+
+/// The operation on backends.
 #[backend_extension(Flex, NdArray, Autodiff)]
 pub(crate) trait SublayerOps: Backend {
-    fn sublayers(
-        x: FloatTensor<Self>,
-        #[extension_type] parameters: Floats<Self>,
-        #[extension_type] segments: Ints<Self>,
-        rules: Vec<HalfRule>,
-    ) -> FloatTensor<Self>;
+    fn sublayers(#[extension_type] inputs: Inputs<Self>) -> FloatTensor<Self>;
 }
 
 on_host_backends!(SublayerOps {
-    fn sublayers(
-        x: FloatTensor<Self>,
-        parameters: Floats<Self>,
-        segments: Ints<Self>,
-        rules: Vec<HalfRule>,
-    ) -> FloatTensor<Self> {
+    fn sublayers(inputs: Inputs<Self>) -> FloatTensor<Self> {
+        let Inputs { x, parameters, segments, rules } = inputs;
         forward::<Self>(&x, &parameters.0, &segments.0, &rules).0
     }
 });
 
 impl<B: Host, C: CheckpointStrategy> SublayerOps for Autodiff<B, C> {
-    fn sublayers(
-        x: FloatTensor<Self>,
-        parameters: Floats<Self>,
-        segments: Ints<Self>,
-        rules: Vec<HalfRule>,
-    ) -> FloatTensor<Self> {
-        let (parameters, segments) = (parameters.0, segments.0);
-        match rules.len() {
-            1 => tracked::<B, C, 7>(x, parameters, segments, rules),
-            2 => tracked::<B, C, 13>(x, parameters, segments, rules),
-            4 => tracked::<B, C, 25>(x, parameters, segments, rules),
-            8 => tracked::<B, C, 49>(x, parameters, segments, rules),
+    fn sublayers(inputs: Inputs<Self>) -> FloatTensor<Self> {
+        match inputs.rules.len() {
+            1 => tracked::<B, C, 7>(inputs),
+            2 => tracked::<B, C, 13>(inputs),
+            4 => tracked::<B, C, 25>(inputs),
+            8 => tracked::<B, C, 49>(inputs),
             count => unreachable!("{count} sublayers together"),
         }
     }
 }
 
 fn tracked<B: Host, C: CheckpointStrategy, const PARENTS: usize>(
-    x: FloatTensor<Autodiff<B, C>>,
-    parameters: Vec<FloatTensor<Autodiff<B, C>>>,
-    segments: Vec<IntTensor<B>>,
-    rules: Vec<HalfRule>,
+    inputs: Inputs<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
+    let Inputs { x, parameters, segments: Ints(segments), rules } = inputs;
     let (x, of_x) = x.into_parts();
     let (parameters, of_parameters): (Vec<_>, Vec<_>) =
-        parameters.into_iter().map(|parameter| parameter.into_parts()).unzip();
+        parameters.0.into_iter().map(|parameter| parameter.into_parts()).unzip();
     let parents: Vec<_> = std::iter::once(of_x).chain(of_parameters).collect();
     let parents: [_; PARENTS] = parents.try_into().expect("six parameters for each sublayer");
     let (y, kept) = forward::<B>(&x, &parameters, &segments, &rules);

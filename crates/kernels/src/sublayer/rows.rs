@@ -55,11 +55,7 @@ impl Groups {
         // Steps that are packed together come from one group.
         let together = IncomingRole::together(rule.precision);
         let rows = match halves.iter().any(|half| matches!(half.function, HalfFunction::Attention(_))) {
-            // Whole elements of the batch.
-            true => (1..=together)
-                .map(|times| (most / seq).max(1).next_multiple_of(times) * seq)
-                .find(|rows| rows.is_multiple_of(together))
-                .expect("so many elements are a multiple"),
+            true => whole_elements(most, seq, together),
             false => most,
         };
         // About as high as each other: a piece of a few rows reads whole weights for them.
@@ -73,6 +69,15 @@ impl Groups {
     }
 }
 
+/// A multiple of `seq` and of `together`, of about `most` rows if that can be.
+fn whole_elements(most: usize, seq: usize, together: usize) -> usize {
+    let elements = (most / seq).max(1);
+    (1..=together)
+        .map(|times| elements.next_multiple_of(times) * seq)
+        .find(|rows| rows.is_multiple_of(together))
+        .expect("`together` elements are one")
+}
+
 impl Half<'_> {
     /// Numbers kept of each row for the backward pass, besides the input.
     fn kept(&self) -> usize {
@@ -82,19 +87,12 @@ impl Half<'_> {
         }
     }
 
-    /// From some rows of the input to the output; all of `kept` and `y` is written.
-    fn forward(
-        &self,
-        group: Group,
-        weights: &[Shared],
-        x: &[f32],
-        kept: &mut [MaybeUninit<f32>],
-        y: &mut [MaybeUninit<f32>],
-    ) {
+    /// Everything is written.
+    fn forward(&self, group: Group, weights: &[Shared], rows: ForwardRows) {
         match &self.function {
-            HalfFunction::Attention(heads) => attention::forward(&self.layers, heads, group, weights, x, kept, y),
+            HalfFunction::Attention(heads) => attention::forward(&self.layers, heads, group, weights, rows),
             HalfFunction::FeedForward(activation) => {
-                feed_forward::forward(&self.layers, *activation, group, weights, x, kept, y);
+                feed_forward::forward(&self.layers, *activation, group, weights, rows);
             }
         }
     }
@@ -113,33 +111,34 @@ impl Half<'_> {
         ]
     }
 
-    /// From the gradient of some rows of the output to that of the input; everything is written, and put.
-    fn backward(
-        &self,
-        group: Group,
-        weights: &[Shared],
-        of_rows: Rows,
-        operands: [IncomingRows; 4],
-        dx: &mut [MaybeUninit<f32>],
-        sums: &mut [f32],
-    ) {
+    /// Everything is written, and put.
+    fn backward(&self, group: Group, weights: &[Shared], rows: BackwardRows) {
         match &self.function {
-            HalfFunction::Attention(heads) => {
-                attention::backward(&self.layers, heads, group, weights, of_rows, operands, dx, sums);
-            }
+            HalfFunction::Attention(heads) => attention::backward(&self.layers, heads, group, weights, rows),
             HalfFunction::FeedForward(activation) => {
-                feed_forward::backward(&self.layers, *activation, group, weights, of_rows, operands, dx, sums);
+                feed_forward::backward(&self.layers, *activation, group, weights, rows);
             }
         }
     }
 }
 
-/// What the backward pass of some rows reads: the input, what was kept, and the gradient of the output.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+/// Some rows on their way through a sublayer: the input, what is kept for the way back, and the output.
+pub(super) struct ForwardRows<'a> {
+    pub x: &'a [f32],
+    pub kept: &'a mut [MaybeUninit<f32>],
+    pub y: &'a mut [MaybeUninit<f32>],
+}
+
+/// Some rows on their way back: from the gradient of the output to that of the input.
+pub(super) struct BackwardRows<'a> {
     pub x: &'a [f32],
     pub kept: &'a [f32],
     pub dy: &'a [f32],
+    /// Where the operands of the weights' gradients are put, as [`Half::operands`] has them.
+    pub operands: [IncomingRows<'a>; 4],
+    pub dx: &'a mut [MaybeUninit<f32>],
+    /// Of each piece, which its sums are added to.
+    pub sums: &'a mut [f32],
 }
 
 /// Numbers kept of each row: of every sublayer, and between two the input of the second.
@@ -173,7 +172,7 @@ pub(super) fn forward(x: &[f32], halves: &[Half]) -> (Vec<f32>, Vec<f32>) {
                 let (between, others) = others.split_at_mut(if i + 1 < halves.len() { group.rows * d } else { 0 });
                 kept = others;
                 let output = if i + 1 < halves.len() { between } else { y.take().expect("one half is the last") };
-                half.forward(group, weights, x, of_half, output);
+                half.forward(group, weights, ForwardRows { x, kept: of_half, y: &mut *output });
                 // SAFETY: `forward` has written every number.
                 x = unsafe { written_slice(output) };
             }
@@ -287,7 +286,7 @@ fn backward_group(
         let dx = if i == 0 { dx.take().expect("one half is the first") } else { &mut *goes };
         let operands = operands.split_off(operands.len() - 4);
         let operands = operands.try_into().unwrap_or_else(|_| unreachable!("four for each sublayer"));
-        half.backward(group, weights, Rows { x, kept, dy }, operands, dx, sums);
+        half.backward(group, weights, BackwardRows { x, kept, dy, operands, dx, sums });
         std::mem::swap(&mut came, &mut goes);
     }
 }
@@ -330,4 +329,22 @@ pub(super) fn cut<T>(values: &mut [T], len: usize, count: usize) -> Vec<&mut [T]
 /// Piece number `index`, of what is read; empty of memory that is not used.
 pub(super) fn nth<T>(values: &[T], len: usize, index: usize) -> &[T] {
     if values.is_empty() { values } else { &values[index * len..((index + 1) * len).min(values.len())] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_whole_elements_and_whole_packed_steps() {
+        // Whatever a processor packs together, this one's included.
+        for together in [1, 2, 32] {
+            for seq in 1..300 {
+                let rows = whole_elements(64, seq, together);
+                assert!(rows.is_multiple_of(seq) && rows.is_multiple_of(together), "{seq} {together}: {rows}");
+                assert!(rows < 64.max(seq) + seq * together, "{seq} {together}: {rows}");
+            }
+        }
+        assert_eq!([whole_elements(64, 64, 32), whole_elements(64, 20, 1), whole_elements(64, 256, 32)], [64, 60, 256]);
+    }
 }
