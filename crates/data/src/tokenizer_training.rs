@@ -127,6 +127,9 @@ fn train_unigram(trainer: &UnigramTrainer, sentences: Vec<(String, u32)>) -> Res
     // before the very last one) panics on a few texts in a thousand, for what they end in.
     const TRIES: usize = 3;
     for attempt in 0..TRIES {
+        if attempt > 0 {
+            tracing::warn!("a library failed on this text; it is tried in another order");
+        }
         let train = || -> tokenizers::Result<Unigram> {
             let mut ordered = sentences.clone();
             ordered.rotate_left(attempt * sentences.len() / TRIES);
@@ -134,12 +137,8 @@ fn train_unigram(trainer: &UnigramTrainer, sentences: Vec<(String, u32)>) -> Res
             trainer.do_train(ordered, &mut model)?;
             Ok(model)
         };
-        match catch_unwind(AssertUnwindSafe(|| pool.install(train))) {
-            Ok(trained) => return trained.map_err(failed),
-            Err(_) if attempt + 1 < TRIES => {
-                tracing::warn!("a library failed on this text; it is tried in another order")
-            }
-            Err(_) => {}
+        if let Ok(trained) = catch_unwind(AssertUnwindSafe(|| pool.install(train))) {
+            return trained.map_err(failed);
         }
     }
     Err(failed("the library that trains unigram models cannot take this text; another vocab_size may help"))
