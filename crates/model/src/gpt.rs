@@ -295,7 +295,10 @@ impl Block {
         ]
     }
 
-    /// The same without dropout, for positions that continue what `cache` has seen.
+    /// What it makes of `x` without dropout, for positions that continue what `cache` has seen.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, new, d_model]`, returns the same
     fn forward_cached(&self, x: Tensor<3>, positions: &NewPositions, cache: &mut LayerCache) -> Tensor<3> {
         let attend = |x| self.attn.forward_cached(x, positions, cache);
         let x = self.residual(&self.ln_1, None).around(x, attend);

@@ -20,8 +20,8 @@ use burn::backend::{
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-/// Numbers that the backward pass of several sublayers may keep at one time for the gradients of their weights: with
-/// more, meeting less often gains nothing worth the memory.
+/// Numbers that the backward pass of several sublayers may keep at one time for the gradients of their weights. With more,
+/// threads wait for each other a few hundredths of the time: meeting less often is not worth the memory.
 const MOST_TOGETHER: usize = 1 << 23;
 
 /// How many of the first sublayers run on `x` as one operation; none if the first does not.
@@ -57,7 +57,8 @@ fn sizes(numbers: impl Iterator<Item = usize>) -> (usize, usize) {
 }
 
 /// Numbers that the backward pass through so many blocks holds at a time besides what was kept of them: operands of the
-/// weights' gradients, the weights in the order that products read, and the gradients themselves.
+/// weights' gradients and the weights in the order that products read; where several sublayers are one operation, also the
+/// gradients of all of their weights and those between two sublayers. Without blocks that of one sublayer alone.
 pub fn sublayer_buffers(tokens: usize, d_model: usize, d_ff: usize, blocks: usize) -> usize {
     let of_layers = |layers: [[usize; 2]; 2]| layers.map(|dims| numbers_of_layer(tokens, dims)).iter().sum::<usize>();
     let attention = of_layers([[d_model, 3 * d_model], [d_model, d_model]]);

@@ -87,7 +87,7 @@ impl Half<'_> {
         }
     }
 
-    /// Everything is written.
+    /// From the input to the output: all of `kept` and `y` is written.
     fn forward(&self, group: Group, weights: &[Shared], rows: ForwardRows) {
         match &self.function {
             HalfFunction::Attention(heads) => attention::forward(&self.layers, heads, group, weights, rows),
@@ -111,7 +111,7 @@ impl Half<'_> {
         ]
     }
 
-    /// Everything is written, and put.
+    /// From the gradient of the output to that of the input: all of `dx` is written, and every operand put.
     fn backward(&self, group: Group, weights: &[Shared], rows: BackwardRows) {
         match &self.function {
             HalfFunction::Attention(heads) => attention::backward(&self.layers, heads, group, weights, rows),
