@@ -7,6 +7,8 @@
 //! Source: Dettmers et al. 2022 ("LLM.int8()"), section 2.1, for vector-wise scales.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use crate::host::covers;
@@ -221,9 +223,15 @@ vectorized! {
 /// The sums of rows from `first` on with a panel's channels, as many as `sums` has.
 fn panel_sums(weights: &[u8], x: &Int8Rows, first: usize, sums: &mut [[f32; PANEL]]) {
     #[cfg(target_arch = "x86_64")]
-    if avx512::available() {
-        // SAFETY: the processor has the instructions.
-        return unsafe { avx512::panel_sums(weights, x, first, sums) };
+    {
+        if avx512::available() {
+            // SAFETY: the processor has the instructions.
+            return unsafe { avx512::panel_sums(weights, x, first, sums) };
+        }
+        if vector::avx2() {
+            // SAFETY: as above.
+            return unsafe { avx2::panel_sums(weights, x, first, sums) };
+        }
     }
     portable_panel_sums(weights, x, first, sums);
 }

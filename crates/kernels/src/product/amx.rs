@@ -7,8 +7,8 @@
 // Indices name registers.
 #![allow(clippy::needless_range_loop)]
 
-use super::avx512::{self, AHEAD, LANES, lanes, transpose};
-use super::tile::{Area, Operand, Sequences, Tier, Tile, prefetch};
+use super::avx512::{self, LANES, lanes, transpose};
+use super::tile::{AHEAD, Area, Operand, Sequences, Tier, Tile, prefetch};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::cell::Cell;

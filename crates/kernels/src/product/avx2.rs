@@ -3,8 +3,8 @@
 // Indices name registers: the loops are unrolled, and an iterator would hide which.
 #![allow(clippy::needless_range_loop)]
 
-use super::portable::{self, BF16, F16, FULL};
-use super::tile::{Area, Operand, Pack, Tier, Tile};
+use super::portable::{self, BF16, F16};
+use super::tile::{AHEAD, Area, Operand, Pack, Sequences, Tier, Tile, opaque, prefetch};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -23,33 +23,58 @@ const fn tier(pack: Pack, in_place: bool) -> Tier {
     Tier::plain(ROWS, LANES, &TILES, pack, in_place)
 }
 
-pub(super) static F32: Tier = tier(portable::pack::<{ FULL }>, true);
+pub(super) static F32: Tier = tier(pack, true);
 pub(super) static ROUNDED_BF16: Tier = tier(portable::pack::<{ BF16 }>, false);
 pub(super) static ROUNDED_F16: Tier = tier(portable::pack::<{ F16 }>, false);
 
 /// SAFETY: see [`Tile`].
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, right: Operand, area: Area) {
-    let Area { start: dst, stride, columns, base, .. } = area;
-    // Lanes of the last vector that hold a column.
-    let last = (columns - LANES * (V - 1)) as i32;
-    let lane_numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    let masks: [__m256i; V] = std::array::from_fn(|vector| {
-        let used = if vector + 1 == V { last } else { LANES as i32 };
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(used), lane_numbers)
-    });
+    // Masked stores take many times as long as others on some processors, and only the last columns need them.
+    // SAFETY: the caller's.
+    unsafe {
+        match area.columns == LANES * V {
+            true => sum_steps::<M, V, true>(steps, left, right, area),
+            false => sum_steps::<M, V, false>(steps, left, right, area),
+        }
+    }
+}
+
+/// SAFETY: see [`Tile`]; `WHOLE` says that the columns fill their vectors.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn sum_steps<const M: usize, const V: usize, const WHOLE: bool>(
+    steps: usize,
+    left: Operand,
+    right: Operand,
+    area: Area,
+) {
+    let Area { start: dst, stride, columns, base, ahead, .. } = area;
+    // Of the last vector, where columns do not fill it.
+    let mask = mask(columns - LANES * (V - 1));
+    let partial = |vector: usize| !WHOLE && vector + 1 == V;
+    // The sums' places are wanted when the steps are over: until then their cache lines come.
+    for i in 0..M {
+        prefetch(dst.wrapping_add(i * stride));
+        prefetch(dst.wrapping_add(i * stride + columns - 1));
+    }
     let mut sums = [[_mm256_setzero_ps(); V]; M];
-    let (mut left_at, mut right_at) = (left.start, right.start);
+    let mut rows = [0; M];
+    for i in 0..M {
+        rows[i] = opaque(size_of::<f32>() * i * left.across);
+    }
+    let (mut left_at, mut right_at, mut ahead_at) = (left.start, right.start, ahead.start);
     for _ in 0..steps {
-        // SAFETY: each step of the right operand holds `columns` numbers, and the masks read no more; each step of
+        prefetch(ahead_at);
+        // SAFETY: each step of the right operand holds `columns` numbers, and the mask reads no more; each step of
         // the left one holds M rows. The pointers move on by wrapping, and are read only inside the steps.
         unsafe {
             let mut row = [_mm256_setzero_ps(); V];
             for vector in 0..V {
-                row[vector] = _mm256_maskload_ps(right_at.wrapping_add(vector * LANES), masks[vector]);
+                row[vector] = load(right_at.wrapping_add(vector * LANES), partial(vector), mask);
             }
             for i in 0..M {
-                let factor = _mm256_set1_ps(*left_at.add(i * left.across));
+                let factor = _mm256_broadcast_ss(&*left_at.byte_add(rows[i]));
                 for vector in 0..V {
                     sums[i][vector] = _mm256_fmadd_ps(factor, row[vector], sums[i][vector]);
                 }
@@ -57,20 +82,157 @@ unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, righ
         }
         left_at = left_at.wrapping_add(left.along);
         right_at = right_at.wrapping_add(right.along);
+        ahead_at = ahead_at.wrapping_add(ahead.along);
     }
     for i in 0..M {
         for vector in 0..V {
-            // SAFETY: `dst` and `base` hold M rows of `columns` numbers, and the masks touch no more.
+            // SAFETY: `dst` and `base` hold M rows of `columns` numbers, and the mask touches no more.
             unsafe {
                 let sum = match base {
                     None => sums[i][vector],
                     Some(base) => {
                         let before = base.start.wrapping_add(i * base.stride + vector * LANES);
-                        _mm256_add_ps(sums[i][vector], _mm256_maskload_ps(before, masks[vector]))
+                        _mm256_add_ps(sums[i][vector], load(before, partial(vector), mask))
                     }
                 };
-                _mm256_maskstore_ps(dst.wrapping_add(i * stride + vector * LANES), masks[vector], sum);
+                let at = dst.wrapping_add(i * stride + vector * LANES);
+                if partial(vector) { _mm256_maskstore_ps(at, mask, sum) } else { _mm256_storeu_ps(at, sum) }
             }
         }
     }
+}
+
+/// The lowest `count` lanes, all of them from 8 on.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn mask(count: usize) -> __m256i {
+    let lane_numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(LANES) as i32), lane_numbers)
+}
+
+/// Eight numbers, or those that the mask names.
+///
+/// SAFETY: these lie in one allocation.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn load(at: *const f32, partial: bool, mask: __m256i) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe { if partial { _mm256_maskload_ps(at, mask) } else { _mm256_loadu_ps(at) } }
+}
+
+/// The inner products of `x` with each of `group`, all of one length; panics if they are not.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn inner_products(x: &[f32], group: [&[f32]; 8]) -> [f32; 8] {
+    let len = x.len();
+    assert!(group.iter().all(|row| row.len() == len));
+    let mut sums = [_mm256_setzero_ps(); 8];
+    for at in (0..len).step_by(LANES) {
+        let (partial, mask) = (len - at < LANES, mask(len - at));
+        // SAFETY: `at` lies inside the rows, and the mask reads no further than their end.
+        unsafe {
+            let of_x = load(x.as_ptr().add(at), partial, mask);
+            for j in 0..8 {
+                sums[j] = _mm256_fmadd_ps(of_x, load(group[j].as_ptr().add(at), partial, mask), sums[j]);
+            }
+        }
+    }
+    let mut results = [0.0; 8];
+    // SAFETY: the array takes eight numbers.
+    unsafe { _mm256_storeu_ps(results.as_mut_ptr(), lane_sums(sums)) };
+    results
+}
+
+/// The sum of the lanes of each vector.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn lane_sums(x: [__m256; 8]) -> __m256 {
+    let low = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+    let high = _mm256_hadd_ps(_mm256_hadd_ps(x[4], x[5]), _mm256_hadd_ps(x[6], x[7]));
+    // Two sums of each of the eight.
+    let (first, second) = (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high));
+    _mm256_add_ps(first, second)
+}
+
+/// SAFETY: see [`Pack`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn pack(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+    let Sequences { start, across, along, count, depth } = source;
+    debug_assert_eq!(second, 0, "no tile of six rows is half a vector");
+    if along != 1 && across != 1 {
+        // SAFETY: the caller's.
+        return unsafe { portable::pack::<{ portable::FULL }>(packed, width, second, source) };
+    }
+    for w in (0..width).step_by(LANES) {
+        let (there, wanted) = (count.saturating_sub(w), width - w);
+        let of_sequences = mask(there);
+        if across == 1 {
+            for step in 0..depth {
+                let from = start.wrapping_add(step * along + w);
+                prefetch(from.wrapping_add(AHEAD * along));
+                // SAFETY: no sequence but the `count` there are, and `width` numbers for a step.
+                unsafe {
+                    store(packed.wrapping_add(step * width + w), wanted, load(from, there < LANES, of_sequences));
+                }
+            }
+            continue;
+        }
+        for step in (0..depth).step_by(LANES) {
+            let left = depth - step;
+            let of_steps = mask(left);
+            let mut rows = [_mm256_setzero_ps(); LANES];
+            for row in 0..LANES.min(there) {
+                let from = start.wrapping_add((w + row) * across + step);
+                // SAFETY: numbers from `step` on of a sequence that is there, cut at `depth`.
+                rows[row] = unsafe { load(from, left < LANES, of_steps) };
+            }
+            let columns = transpose(rows);
+            for column in 0..LANES.min(left) {
+                // SAFETY: `width` numbers for a step below `depth`.
+                unsafe { store(packed.wrapping_add((step + column) * width + w), wanted, columns[column]) };
+            }
+        }
+    }
+}
+
+/// Stores what eight sequences have for one step, if that many are `wanted`; six otherwise, a tile's rows.
+///
+/// SAFETY: `at` takes as many.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn store(at: *mut f32, wanted: usize, values: __m256) {
+    // SAFETY: the caller's.
+    unsafe {
+        if wanted >= LANES {
+            _mm256_storeu_ps(at, values);
+        } else {
+            _mm_storeu_ps(at, _mm256_castps256_ps128(values));
+            _mm_storel_epi64(at.wrapping_add(4).cast(), _mm_castps_si128(_mm256_extractf128_ps::<1>(values)));
+        }
+    }
+}
+
+/// Turns 8 rows of 8 numbers into 8 columns.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transpose(rows: [__m256; LANES]) -> [__m256; LANES] {
+    let mut twos = [_mm256_setzero_ps(); LANES];
+    for k in 0..4 {
+        twos[2 * k] = _mm256_unpacklo_ps(rows[2 * k], rows[2 * k + 1]);
+        twos[2 * k + 1] = _mm256_unpackhi_ps(rows[2 * k], rows[2 * k + 1]);
+    }
+    // `fours[4 g + c]` holds in its half `h` the rows `4 g .. 4 g + 4` of column `4 h + c`.
+    let mut fours = [_mm256_setzero_ps(); LANES];
+    for g in 0..2 {
+        let [a, b, c, d] = [twos[4 * g], twos[4 * g + 1], twos[4 * g + 2], twos[4 * g + 3]];
+        fours[4 * g] = _mm256_shuffle_ps::<0x44>(a, c);
+        fours[4 * g + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+        fours[4 * g + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+        fours[4 * g + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+    }
+    let mut columns = [_mm256_setzero_ps(); LANES];
+    for c in 0..4 {
+        columns[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
+        columns[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
+    }
+    columns
 }

@@ -3,17 +3,13 @@
 // Indices name registers: the loops are unrolled, and an iterator would hide which.
 #![allow(clippy::needless_range_loop)]
 
+use super::avx2;
 use super::portable::{self, BF16 as ROUND_BF16, F16 as ROUND_F16};
-use super::tile::{Area, Operand, Pack, Sequences, Tier, Tile, prefetch};
-use std::arch::asm;
+use super::tile::{AHEAD, Area, Operand, Pack, Sequences, Tier, Tile, opaque, prefetch};
 use std::arch::x86_64::*;
 
 pub(super) const LANES: usize = 16;
 const ROWS: usize = 8;
-
-/// So many numbers of a sequence before they are packed their cache lines are asked for: they lie too far apart for the
-/// processor to foresee.
-pub(super) const AHEAD: usize = 16;
 
 macro_rules! tiles {
     ($tile:ident) => {
@@ -50,15 +46,6 @@ pub(super) static ROUNDED_F16: Tier = rounded(portable::pack::<{ ROUND_F16 }>);
 #[inline(always)]
 pub(super) fn lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
-}
-
-/// The same offset, of which the compiler knows no more than that. It would go from row to row by adding what lies between
-/// them, in units that the sums need.
-#[inline(always)]
-fn opaque(mut offset: usize) -> usize {
-    // SAFETY: no instruction.
-    unsafe { asm!("/* {0} */", inout(reg) offset, options(pure, nomem, nostack, preserves_flags)) };
-    offset
 }
 
 macro_rules! tile {
@@ -152,7 +139,7 @@ fn as_floats(pairs: __m512bh) -> __m512 {
 }
 
 /// The inner products of each of `x` with each of `group`, all of one length; panics if they are not.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
 pub(super) fn inner_products<const M: usize>(x: [&[f32]; M], group: [&[f32]; 8]) -> [[f32; 8]; M] {
     let len = x[0].len();
     assert!(x.iter().chain(&group).all(|row| row.len() == len));
@@ -179,12 +166,8 @@ pub(super) fn inner_products<const M: usize>(x: [&[f32]; M], group: [&[f32]; 8])
         for j in 0..8 {
             halves[j] = _mm256_add_ps(_mm512_castps512_ps256(sums[i][j]), _mm512_extractf32x8_ps::<1>(sums[i][j]));
         }
-        let low = _mm256_hadd_ps(_mm256_hadd_ps(halves[0], halves[1]), _mm256_hadd_ps(halves[2], halves[3]));
-        let high = _mm256_hadd_ps(_mm256_hadd_ps(halves[4], halves[5]), _mm256_hadd_ps(halves[6], halves[7]));
-        let first = _mm256_permute2f128_ps::<0x20>(low, high); // two of each of eight
-        let second = _mm256_permute2f128_ps::<0x31>(low, high);
         // SAFETY: the array takes eight numbers.
-        unsafe { _mm256_storeu_ps(results[i].as_mut_ptr(), _mm256_add_ps(first, second)) };
+        unsafe { _mm256_storeu_ps(results[i].as_mut_ptr(), avx2::lane_sums(halves)) };
     }
     results
 }

@@ -81,9 +81,15 @@ pub(crate) fn inner_products(x: &[f32], table: &[f32], k: usize) -> Vec<f32> {
 /// The inner products of rows with each of a group.
 fn with_rows<const M: usize>(x: [&[f32]; M], group: [&[f32]; TOGETHER]) -> [[f32; TOGETHER]; M] {
     #[cfg(target_arch = "x86_64")]
-    if crate::vector::avx512() {
-        // SAFETY: the processor has the instructions.
-        return unsafe { super::avx512::inner_products(x, group) };
+    {
+        if crate::vector::avx512() {
+            // SAFETY: the processor has the instructions.
+            return unsafe { super::avx512::inner_products(x, group) };
+        }
+        if crate::vector::avx2() {
+            // SAFETY: as above.
+            return x.map(|x| unsafe { super::avx2::inner_products(x, group) });
+        }
     }
     x.map(|x| with_each(x, group))
 }

@@ -98,6 +98,20 @@ pub(super) fn prefetch(at: *const f32) {
     let _ = at;
 }
 
+/// So many numbers of a sequence before they are packed their cache lines are asked for: they lie too far apart for the
+/// processor to foresee.
+pub(super) const AHEAD: usize = 16;
+
+/// The same offset, of which the compiler knows no more than that. It would go from row to row by adding what lies between
+/// them, in units that the sums need.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn opaque(mut offset: usize) -> usize {
+    // SAFETY: no instruction.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) offset, options(pure, nomem, nostack, preserves_flags)) };
+    offset
+}
+
 /// A way to compute products: an instruction set and a number format.
 pub(super) struct Tier {
     /// Rows of a whole tile.
