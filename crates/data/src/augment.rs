@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::batch::RowId;
 use crate::config::AugmentConfig;
 use crate::error::Error;
-use crate::permutation::keyed_hash;
+use crate::permutation::{keyed_hash, unit};
 use crate::words::{joined, key, words};
 
 /// Changes words; the same for the same seed, epoch and row.
@@ -31,7 +31,7 @@ enum Purpose {
 }
 
 impl Augmenter {
-    /// What `config` says; synonyms are read now. `None` if it changes nothing.
+    /// What `config` says of words; synonyms are read now. `None` if it changes none.
     ///
     /// # Errors
     /// A probability that is none; a file of synonyms that cannot be read, is empty, or has a line with one word alone.
@@ -62,9 +62,7 @@ impl Augmenter {
     pub fn augment(&self, text: &str, row: RowId, part: u64) -> String {
         let row_key = keyed_hash(keyed_hash(keyed_hash(self.seed, row.epoch), row.row), part);
         let number = |purpose: Purpose, place: usize| keyed_hash(keyed_hash(row_key, purpose as u64), place as u64);
-        let happens = |purpose, place, probability: f64| {
-            ((number(purpose, place) >> 11) as f64 / (1u64 << 53) as f64) < probability
-        };
+        let happens = |purpose, place, probability: f64| unit(number(purpose, place)) < probability;
         let (found, rest) = words(text);
         let count = found.len();
         let mut shown: Vec<&str> = found.iter().map(|word| word.word).collect();

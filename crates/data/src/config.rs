@@ -247,7 +247,7 @@ pub enum StemLanguage {
     Turkish,
 }
 
-/// Random changes to the words of training rows, others in every epoch. Chinese words are found with jieba.
+/// Random changes to training rows, others in every epoch. Chinese words are found with jieba.
 ///
 /// Source: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -262,6 +262,9 @@ pub struct AugmentConfig {
     /// Replaces words by synonyms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synonyms: Option<SynonymsConfig>,
+    /// Cuts texts in other tokens, with a Unigram tokenizer; also of short documents for masked language modelling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subwords: Option<SubwordsConfig>,
 }
 
 /// Synonyms from a file.
@@ -273,6 +276,17 @@ pub struct SynonymsConfig {
     /// Probability that a word that has synonyms is replaced by one of them.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub probability: f64,
+}
+
+/// Subword regularization: of all ways to write a word in tokens one is drawn, by its probability to a power.
+///
+/// Source: Kudo 2018, "Subword Regularization".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubwordsConfig {
+    /// The power: the nearer to 0, the more alike all ways; 1 is the tokenizer's own probability.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub alpha: f64,
 }
 
 /// What is learned: exactly one of `[objective.causal]`, `[objective.masked_lm]`, `[objective.classification]`,

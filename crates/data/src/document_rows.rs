@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, RowId};
 use crate::collate::padded;
+use crate::error::Error;
 use crate::length_order::LengthOrder;
 use crate::masking::Masking;
 use crate::packing::pack;
+use crate::tokenizer::SubwordSampler;
 
 /// Packed documents and their masks; cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +22,16 @@ pub struct DocumentRows {
     rows: Arc<[Vec<u32>]>,
     order: LengthOrder,
     masking: Arc<Masking>,
+    seq_len: usize,
+    sampling: Option<Arc<Sampling>>,
+}
+
+/// What documents are cut in other tokens with, in every epoch.
+#[derive(Debug)]
+struct Sampling {
+    sampler: SubwordSampler,
+    /// The document of each piece that is a whole one.
+    texts: Vec<Option<String>>,
 }
 
 impl DocumentRows {
@@ -41,7 +53,36 @@ impl DocumentRows {
         let rows = pack(&lengths, seq_len, seed);
         let of_row = |row: &Vec<u32>| row.iter().map(|piece| lengths[*piece as usize]).sum::<usize>();
         let order = LengthOrder::new(rows.iter().map(of_row), seed);
-        Self { pieces: pieces.into(), rows: rows.into(), order, masking: Arc::new(masking) }
+        Self { pieces: pieces.into(), rows: rows.into(), order, masking: Arc::new(masking), seq_len, sampling: None }
+    }
+
+    /// The same of texts whose tokens are drawn, others in every epoch: what does not fit the row of its document is left
+    /// out. Longer documents, which are cut in parts, keep their tokens.
+    ///
+    /// # Errors
+    /// A text that cannot be encoded.
+    ///
+    /// # Panics
+    /// If a row has no room beside the special tokens.
+    pub fn sampled(
+        texts: &[String],
+        sampler: SubwordSampler,
+        masking: Masking,
+        seq_len: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        use rayon::prelude::*;
+        // Rows are as full as the documents of one draw make them.
+        let ids = (0..).map(|row| RowId { epoch: 0, row });
+        let drawn = texts.iter().zip(ids).collect::<Vec<_>>().into_par_iter();
+        let documents: Vec<Vec<u32>> = drawn.map(|(text, id)| sampler.encode(text, id, 0)).collect::<Result<_, _>>()?;
+        let plain = Self::new(&documents, masking, seq_len, seed);
+        let of_piece = texts.iter().zip(&documents).flat_map(|(text, tokens)| {
+            let parts = tokens.len().div_ceil(seq_len - Masking::AROUND);
+            std::iter::repeat_n((parts == 1).then(|| text.clone()), parts)
+        });
+        let sampling = Sampling { sampler, texts: of_piece.collect() };
+        Ok(Self { sampling: Some(Arc::new(sampling)), ..plain })
     }
 
     /// How many rows there are.
@@ -66,7 +107,38 @@ impl DocumentRows {
 
     /// The rows behind the first `position` rows of a run.
     pub(crate) fn at(&self, position: u64, rows: usize) -> Batch {
-        self.batch(self.order.rows(position, rows))
+        let ids = self.order.rows(position, rows);
+        match &self.sampling {
+            None => self.batch(ids),
+            Some(sampling) => {
+                let drawn: Vec<Vec<Vec<u32>>> = ids.iter().map(|id| self.drawn(sampling, *id)).collect();
+                self.masked(&drawn, ids)
+            }
+        }
+    }
+
+    /// The documents of a row in the tokens of its epoch.
+    fn drawn(&self, sampling: &Sampling, id: RowId) -> Vec<Vec<u32>> {
+        let mut room = self.seq_len;
+        let mut drawn = Vec::new();
+        for piece in &self.rows[id.row as usize] {
+            let plain = &self.pieces[*piece as usize];
+            let again = sampling.texts[*piece as usize]
+                .as_ref()
+                .map(|text| sampling.sampler.encode(text, RowId { epoch: id.epoch, row: (*piece).into() }, 0));
+            let mut tokens = match again {
+                Some(Ok(tokens)) => tokens,
+                // It was encoded once; and parts of documents stay as they are.
+                Some(Err(_)) | None => plain[1..plain.len() - 1].to_vec(),
+            };
+            tokens.truncate(room.saturating_sub(Masking::AROUND));
+            if !tokens.is_empty() {
+                let tokens = self.masking.between_specials(&tokens);
+                room -= tokens.len();
+                drawn.push(tokens);
+            }
+        }
+        drawn
     }
 
     /// At most `most` rows, for evaluations: by length.
@@ -74,17 +146,23 @@ impl DocumentRows {
         self.order.by_length(most)
     }
 
-    /// These rows, masked: every document is a segment whose positions begin at 0.
+    /// These rows with their own tokens, masked.
     pub(crate) fn batch(&self, ids: Vec<RowId>) -> Batch {
         let of_row = |id: &RowId| self.rows[id.row as usize].iter().map(|piece| &self.pieces[*piece as usize][..]);
-        let rows: Vec<Vec<u32>> = ids.iter().map(|id| of_row(id).collect::<Vec<_>>().concat()).collect();
+        self.masked(&ids.iter().map(|id| of_row(id).collect::<Vec<_>>()).collect::<Vec<_>>(), ids)
+    }
+
+    /// Rows of documents, masked: each is a segment whose positions begin at 0.
+    fn masked<D: AsRef<[u32]>>(&self, documents: &[Vec<D>], ids: Vec<RowId>) -> Batch {
+        let rows: Vec<Vec<u32>> =
+            documents.iter().map(|row| row.iter().flat_map(|document| document.as_ref()).copied().collect()).collect();
         let row_ends: Vec<(&[u32], usize)> = rows.iter().map(|row| (&row[..], row.len())).collect();
-        let mut batch = padded(&row_ends, self.masking.pad(), ids.clone());
+        let mut batch = padded(&row_ends, self.masking.pad(), ids);
         let width = batch.shape[1];
-        for (index, id) in ids.iter().enumerate() {
+        for (index, row) in documents.iter().enumerate() {
             let mut place = index * width;
-            for (segment, piece) in (1..).zip(of_row(id)) {
-                for position in 0..piece.len() {
+            for (segment, document) in (1..).zip(row) {
+                for position in 0..document.as_ref().len() {
                     batch.segments[place] = segment;
                     batch.positions[place] = position as u32;
                     place += 1;
@@ -142,5 +220,46 @@ mod tests {
         let one = batch.clone().unpadded();
         assert_eq!(one.first_tokens().len(), 200);
         assert_eq!(one.trained_weight(), batch.trained_weight());
+    }
+
+    #[test]
+    fn drawn_tokens_change_with_the_epoch_stay_within_the_row_and_spell_the_same_documents() {
+        use crate::config::SubwordsConfig;
+        let texts: Vec<String> = (0..60)
+            .map(|i| "味道很好吃还好吃的好吃不好吃".chars().cycle().skip(i).take(1 + i * i % 13).collect())
+            .collect();
+        let config =
+            BertTokenizerConfig { vocab_size: 24, min_frequency: 1, lowercase: true, level: TokenLevel::Unigram };
+        let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &texts, false).unwrap();
+        let sampler = SubwordSampler::new(&SubwordsConfig { alpha: 0.3 }, &tokenizer, 1).unwrap();
+        let masking = Masking::new(&Default::default(), &tokenizer, 3).unwrap();
+        let rows = DocumentRows::sampled(&texts, sampler, masking, 24, 5).unwrap();
+        let shown = |epoch: u64| {
+            let batch = rows.at(epoch * rows.len() as u64, rows.len());
+            assert!(batch.shape[1] <= 24);
+            let Target::Tokens(targets) = batch.targets[0].clone() else { panic!("tokens are guessed") };
+            let mut documents: Vec<Vec<u32>> = Vec::new();
+            for (place, target) in targets.into_iter().enumerate().filter(|(place, _)| batch.segments[*place] != 0) {
+                match batch.positions[place] {
+                    0 => documents.push(Vec::new()),
+                    _ => documents.last_mut().unwrap().push(target),
+                }
+            }
+            documents.iter_mut().for_each(|document| assert_eq!(document.pop(), Some(3)));
+            documents.sort();
+            documents
+        };
+        let spelled = |documents: &[Vec<u32>]| -> BTreeSet<String> {
+            documents.iter().map(|ids| tokenizer.decode(ids).unwrap()).collect()
+        };
+        assert_eq!(shown(0), shown(0));
+        assert_ne!(shown(0), shown(1));
+        // In the first epoch everything fits.
+        let all: BTreeSet<String> = texts.iter().cloned().collect();
+        assert_eq!(spelled(&shown(0)), all);
+        let later = spelled(&shown(1));
+        let whole = later.iter().filter(|text| all.contains(*text)).count();
+        assert!(10 * whole >= 9 * later.len(), "{whole} of {}", later.len());
+        assert!(later.iter().all(|text| all.iter().any(|document| document.starts_with(text))));
     }
 }

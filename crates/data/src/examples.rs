@@ -9,7 +9,7 @@ use crate::config::{ProblemConfig, TruncationConfig};
 use crate::error::Error;
 use crate::length_order::LengthOrder;
 use crate::source::labelled::{Answer, Example, answer};
-use crate::tokenizer::{Specials, Tokenizer};
+use crate::tokenizer::{Specials, SubwordSampler, Tokenizer};
 
 /// An example as a model reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,8 @@ pub struct Examples {
 /// What a row's changed text is made with, again in every epoch.
 #[derive(Debug)]
 struct Augmentation {
-    augmenter: Augmenter,
+    augmenter: Option<Augmenter>,
+    sampler: Option<SubwordSampler>,
     tokenizer: Tokenizer,
     /// The texts of each row, as they were read.
     texts: Vec<(String, Option<String>)>,
@@ -93,15 +94,21 @@ impl Examples {
         })
     }
 
-    /// The same, with words changed at random whenever a row is trained on. Lengths and order stay those of the plain
-    /// texts.
+    /// The same, with words changed at random whenever a row is trained on, and their tokens. Lengths and order stay
+    /// those of the plain texts.
     ///
     /// # Panics
     /// If `examples` are not as many as it was made from.
-    pub fn augmented(self, augmenter: Augmenter, tokenizer: &Tokenizer, examples: &[Example]) -> Self {
+    pub fn augmented(
+        self,
+        augmenter: Option<Augmenter>,
+        sampler: Option<SubwordSampler>,
+        tokenizer: &Tokenizer,
+        examples: &[Example],
+    ) -> Self {
         assert_eq!(examples.len(), self.examples.len(), "augmented with other examples");
         let texts = examples.iter().map(|example| (example.text.clone(), example.pair.clone())).collect();
-        let augmentation = Augmentation { augmenter, tokenizer: tokenizer.clone(), texts };
+        let augmentation = Augmentation { augmenter, sampler, tokenizer: tokenizer.clone(), texts };
         Self { augmentation: Some(Arc::new(augmentation)), ..self }
     }
 
@@ -151,13 +158,23 @@ impl Examples {
     /// The rows with their words changed.
     fn augment(&self, augmentation: &Augmentation, ids: &[RowId]) -> Vec<EncodedText> {
         use rayon::prelude::*;
-        let Augmentation { augmenter, tokenizer, texts } = augmentation;
+        let Augmentation { augmenter, sampler, tokenizer, texts } = augmentation;
+        let tokens = |text: &String, id: &RowId, part: u64| {
+            let changed = augmenter.as_ref().map(|augmenter| augmenter.augment(text, *id, part));
+            let text = changed.as_ref().unwrap_or(text);
+            match sampler {
+                Some(sampler) => sampler.encode(text, *id, part),
+                None => tokenizer.encode(text),
+            }
+        };
         let changed = |id: &RowId| {
             let (text, pair) = &texts[id.row as usize];
-            let pair = pair.as_ref().map(|pair| augmenter.augment(pair, *id, 1));
-            let encoded = encode(tokenizer, &[(augmenter.augment(text, *id, 0), pair)], self.max_seq_len);
+            let encoded = || {
+                let second = pair.as_ref().map(|pair| tokens(pair, id, 1)).transpose()?;
+                in_row(tokenizer, tokens(text, id, 0)?, second, self.max_seq_len)
+            };
             // A synonym may have a character that the tokenizer does not know: then the row stays as it is.
-            encoded.ok().and_then(|mut rows| rows.pop()).unwrap_or_else(|| {
+            encoded().unwrap_or_else(|_| {
                 let EncodedExample { tokens, second, .. } = &self.examples[id.row as usize];
                 EncodedText { tokens: tokens.clone(), second: *second, truncated: false }
             })
@@ -218,35 +235,46 @@ pub fn encode(
     max_seq_len: usize,
 ) -> Result<Vec<EncodedText>, Error> {
     use rayon::prelude::*;
+    let one = |(text, pair): &(String, Option<String>)| {
+        let second = pair.as_ref().map(|pair| tokenizer.encode(pair)).transpose()?;
+        in_row(tokenizer, tokenizer.encode(text)?, second, max_seq_len)
+    };
+    // Also where there is nothing to encode.
+    in_row(tokenizer, Vec::new(), None, max_seq_len)?;
+    texts.par_iter().map(one).collect()
+}
+
+/// The tokens of a text or a pair between their special ones.
+fn in_row(
+    tokenizer: &Tokenizer,
+    mut first: Vec<u32>,
+    mut second: Option<Vec<u32>>,
+    max_seq_len: usize,
+) -> Result<EncodedText, Error> {
     let Specials { cls, sep, .. } = specials(tokenizer)?;
     if max_seq_len < 5 {
         let message = format!("{max_seq_len} tokens are too few for a text between its special tokens");
         return Err(Error::config("model.bert.max_seq_len", message, "128 is usual"));
     }
-    let one = |(text, pair): &(String, Option<String>)| {
-        let mut first = tokenizer.encode(text)?;
-        let mut second = pair.as_ref().map(|pair| tokenizer.encode(pair)).transpose()?;
-        let room = max_seq_len - if second.is_some() { 3 } else { 2 };
-        let excess = (first.len() + second.as_ref().map_or(0, Vec::len)).saturating_sub(room);
-        match &mut second {
-            None => first.truncate(room),
-            Some(second) => {
-                let [a, b] = kept(tokenizer.truncation(), [first.len(), second.len()], room);
-                first.truncate(a);
-                second.truncate(b);
-            }
+    let room = max_seq_len - if second.is_some() { 3 } else { 2 };
+    let excess = (first.len() + second.as_ref().map_or(0, Vec::len)).saturating_sub(room);
+    match &mut second {
+        None => first.truncate(room),
+        Some(second) => {
+            let [a, b] = kept(tokenizer.truncation(), [first.len(), second.len()], room);
+            first.truncate(a);
+            second.truncate(b);
         }
-        let mut tokens = vec![cls];
-        tokens.extend(first);
+    }
+    let mut tokens = vec![cls];
+    tokens.extend(first);
+    tokens.push(sep);
+    let start = tokens.len();
+    if let Some(second) = second {
+        tokens.extend(second);
         tokens.push(sep);
-        let start = tokens.len();
-        if let Some(second) = second {
-            tokens.extend(second);
-            tokens.push(sep);
-        }
-        Ok(EncodedText { second: start, tokens, truncated: excess > 0 })
-    };
-    texts.par_iter().map(one).collect()
+    }
+    Ok(EncodedText { second: start, tokens, truncated: excess > 0 })
 }
 
 /// How many tokens each text of a pair keeps.
@@ -411,7 +439,7 @@ mod tests {
         let rows: Vec<Example> = (0..40).map(example).collect();
         let plain = new(&rows, &[]);
         let augmenter = Augmenter::new(&toml::from_str("delete = 0.3\nswap = 0.3").unwrap(), 7).unwrap().unwrap();
-        let augmented = plain.clone().augmented(augmenter, &tokenizer(), &rows);
+        let augmented = plain.clone().augmented(Some(augmenter), None, &tokenizer(), &rows);
         let [first, second] = [0, 40].map(|position| augmented.at(position, 40));
         assert_eq!(first.rows, plain.at(0, 40).rows);
         assert_eq!(first.targets, plain.at(0, 40).targets);

@@ -51,4 +51,4 @@ pub use source::Corpus;
 pub use split::Splits;
 pub use tagged::TaggedExamples;
 pub use token_stream::TokenStream;
-pub use tokenizer::{Specials, Tokenizer};
+pub use tokenizer::{Specials, SubwordSampler, Tokenizer};

@@ -4,7 +4,7 @@ use crate::batch::{Batch, RowId, Target};
 use crate::collate::padded;
 use crate::config::MaskedLmConfig;
 use crate::error::Error;
-use crate::permutation::keyed_hash;
+use crate::permutation::{keyed_hash, unit};
 use crate::tokenizer::{Specials, Tokenizer};
 
 /// The epoch that evaluations take their masks from: always the same.
@@ -80,9 +80,7 @@ impl Masking {
     fn mask(&self, tokens: &mut [u32], weights: &mut [f32], id: RowId) {
         let key = keyed_hash(keyed_hash(self.seed, id.epoch), id.row);
         // A number from 0 to below 1 for each place and purpose.
-        let draw = |place: usize, purpose: u64| {
-            (keyed_hash(keyed_hash(key, purpose), place as u64) >> 11) as f64 / (1u64 << 53) as f64
-        };
+        let draw = |place: usize, purpose: u64| unit(keyed_hash(keyed_hash(key, purpose), place as u64));
         let mut word = 0;
         for place in 0..tokens.len() {
             let continues = self.continues.get(tokens[place] as usize).copied().unwrap_or(false);

@@ -70,6 +70,11 @@ pub(crate) fn keyed_hash(key: u64, value: u64) -> u64 {
     mix(mix(key).wrapping_add(value))
 }
 
+/// A number from 0 to below 1 of evenly spread bits.
+pub(crate) fn unit(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -4,6 +4,7 @@ mod bert;
 pub(crate) mod characters;
 pub(crate) mod chunks;
 mod parsing;
+pub(crate) mod subwords;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::tokenizer_training;
 
 pub use parsing::SpecialTokenParser;
+pub use subwords::SubwordSampler;
 
 /// The token between two documents, as GPT-2 writes it.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

@@ -11,7 +11,9 @@ use data::next_sentence::SentencePairs;
 use data::source::labelled::{Example, LabelledSplits};
 use data::source::tagged::{TaggedSentence, TaggedSplits};
 use data::tagged::TaggedExamples;
-use data::{Augmenter, Batches, EvaluationRows, Examples, Masking, ObjectiveConfig, TokenStream, Tokenizer};
+use data::{
+    Augmenter, Batches, EvaluationRows, Examples, Masking, ObjectiveConfig, SubwordSampler, TokenStream, Tokenizer,
+};
 
 /// The seed of the order in which validation rows are chosen: fixed, so that runs of different seeds compare.
 const EVALUATION_SEED: u64 = 0;
@@ -222,10 +224,18 @@ impl Encoding<'_> {
         if train.truncated() > 0 {
             notes.push(format!("{} training texts are cut to {seq_len} tokens", train.truncated()));
         }
-        if let Some(augmenter) = Augmenter::new(&config.augment, config.train.seed)? {
-            train = train.augmented(augmenter, tokenizer, &splits.train);
+        let (augmenter, sampler) = (Augmenter::new(&config.augment, config.train.seed)?, self.sampler()?);
+        if augmenter.is_some() || sampler.is_some() {
+            train = train.augmented(augmenter, sampler, tokenizer, &splits.train);
         }
         self.rows([train, validation], test.tokens(), documents, notes)
+    }
+
+    /// What draws other tokens in every epoch, if that is asked for.
+    fn sampler(&self) -> Result<Option<SubwordSampler>, Error> {
+        let subwords = self.config.augment.subwords.as_ref();
+        let sampler = subwords.map(|subwords| SubwordSampler::new(subwords, self.tokenizer, self.config.train.seed));
+        Ok(sampler.transpose()?)
     }
 
     /// Rows that hold whole documents, where they are so short that windows would run over several.
@@ -239,7 +249,13 @@ impl Encoding<'_> {
         let rows = |documents: &[Vec<u32>], seed: u64| -> Result<DocumentRows, Error> {
             Ok(DocumentRows::new(documents, Masking::new(masked_lm, tokenizer, seed)?, seq_len, seed))
         };
-        let train = rows(&train, config.train.seed)?;
+        let train = match self.sampler()? {
+            None => rows(&train, config.train.seed)?,
+            Some(sampler) => {
+                let masking = Masking::new(masked_lm, tokenizer, config.train.seed)?;
+                DocumentRows::sampled(&texts[0], sampler, masking, seq_len, config.train.seed)?
+            }
+        };
         let validation = rows(&validation, EVALUATION_SEED)?;
         let notes = vec!["a row holds whole documents, none of which sees another".to_string()];
         let test = test.iter().map(Vec::len).sum();
@@ -253,6 +269,10 @@ impl Encoding<'_> {
             && let Some(rows) = self.short_documents(texts, masked_lm)?
         {
             return Ok(rows);
+        }
+        if config.augment.subwords.is_some() {
+            let message = "[augment.subwords] draws tokens of short documents, and fewer than nine of ten fit a row";
+            return Err(Error::Config(format!("{message}; hint: leave it out, or raise `model.bert.max_seq_len`")));
         }
         let stream = |documents: &[String]| match objective {
             ObjectiveConfig::MaskedLm(_) => TokenStream::separated(tokenizer, documents),

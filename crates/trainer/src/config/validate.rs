@@ -321,8 +321,14 @@ impl Problems {
             _ if config.clean == CleanConfig::default() => {}
             _ => self.add(["clean"], "[clean] has no effect without [data.labelled] or [data.chat]", "leave it out"),
         }
-        if config.augment != AugmentConfig::default() && !classifies {
-            self.add(["augment"], "[augment] has no effect without a classifier's [data.labelled]", "leave it out");
+        if !classifies && (AugmentConfig { subwords: None, ..config.augment.clone() }) != AugmentConfig::default() {
+            let message = "[augment] has no effect on words without a classifier's [data.labelled]";
+            self.add(["augment"], message, "leave it out");
+        }
+        let masks = matches!(&config.objective, Some(ObjectiveConfig::MaskedLm(masked)) if !masked.next_sentence);
+        if config.augment.subwords.is_some() && !classifies && !masks {
+            let message = "[augment.subwords] has no effect but on a classifier and on masked language modelling without `next_sentence`";
+            self.add(["augment.subwords"], message, "leave it out");
         }
     }
 

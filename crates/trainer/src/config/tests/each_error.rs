@@ -199,6 +199,22 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
         ),
         (
             "[tokenizer.char]",
+            "[tokenizer.char]\n[augment]\ndelete = 0.1",
+            "x.toml:4:2: error: [augment] has no effect on words without a classifier's [data.labelled]; hint: leave it out",
+        ),
+        (
+            "[tokenizer.char]",
+            "[tokenizer.char]\n[augment.subwords]\nalpha = 0.2",
+            "x.toml:4:10: error: [augment.subwords] has no effect but on a classifier and on masked language modelling \
+             without `next_sentence`; hint: leave it out",
+        ),
+        (
+            "[tokenizer.char]",
+            "[tokenizer.char]\n[augment.subwords]\nalpha = 0",
+            "x.toml:5:9: error: `augment.subwords.alpha` is 0, expected more than 0",
+        ),
+        (
+            "[tokenizer.char]",
             "[split]\nvalidation = 0.6\ntest = 0.4",
             "x.toml: error: [tokenizer] is missing; hint: add [tokenizer.char] or [tokenizer.bpe], \
              or start from a model that has one with `model.init_from`\n\
