@@ -126,13 +126,14 @@ fn train_unigram(trainer: &UnigramTrainer, sentences: Vec<(String, u32)>) -> Res
     // The suffix sorting that it builds on (esaxx-rs 0.1.10 in Rust: `suffixsort` overlooks a run of equal letters
     // before the very last one) panics on a few texts in a thousand, for what they end in.
     const TRIES: usize = 3;
-    for attempt in 0..TRIES {
-        if attempt > 0 {
+    let between = sentences.len().div_ceil(TRIES).max(1);
+    for first in (0..sentences.len().max(1)).step_by(between) {
+        if first > 0 {
             tracing::warn!("a library failed on this text; it is tried in another order");
         }
         let train = || -> tokenizers::Result<Unigram> {
             let mut ordered = sentences.clone();
-            ordered.rotate_left(attempt * sentences.len() / TRIES);
+            ordered.rotate_left(first);
             let mut model = Unigram::default();
             trainer.do_train(ordered, &mut model)?;
             Ok(model)

@@ -46,3 +46,36 @@ impl Drop for SetOnDrop<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::prelude::*;
+
+    /// What a step is, as far as threads go: work shared out, several times.
+    fn step(seed: u64) -> u64 {
+        (0..20).map(|round| (0..500u64).into_par_iter().map(|i| i * seed + round).sum::<u64>()).sum()
+    }
+
+    #[test]
+    fn several_threads_at_once_each_get_their_own_result_and_a_panic_leaves_the_pool_working() {
+        let device = Device::flex();
+        let alone: Vec<u64> = (0..4).map(step).collect();
+        std::thread::scope(|scope| {
+            for (seed, alone) in (0..).zip(&alone) {
+                let device = &device;
+                scope.spawn(move || {
+                    for _ in 0..30 {
+                        assert_eq!(in_thread_pool(device, || step(seed)), *alone);
+                    }
+                });
+            }
+        });
+        let nested = in_thread_pool(&device, || in_thread_pool(&device, || step(3)));
+        assert_eq!(nested, alone[3]);
+        let fails = || in_thread_pool(&device, || -> u64 { panic!("a step fails") });
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fails));
+        assert!(failed.is_err());
+        assert_eq!(in_thread_pool(&device, || step(2)), alone[2]);
+    }
+}
