@@ -41,7 +41,6 @@ pub(super) static BF16: Tier = Tier {
     block: 512,
     multiple: SIDE,
     in_place: false,
-    packs_few: usize::MAX,
 };
 
 /// Whether the processor has the unit and the kernel lets this process use it.

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::portable::{self, BF16, F16};
-use super::tile::{AHEAD, Area, Base, Operand, Pack, Sequences, Tier, Tile, opaque, prefetch};
+use super::tile::{AHEAD, Area, Operand, Pack, Sequences, Tier, Tile, opaque, prefetch};
 use std::arch::x86_64::*;
 
 const LANES: usize = 8;
@@ -23,7 +23,7 @@ const fn tier(pack: Pack, in_place: bool) -> Tier {
     Tier::plain(ROWS, LANES, &TILES, pack, in_place)
 }
 
-pub(super) static F32: Tier = Tier { packs_few: ROWS, ..tier(pack, true) };
+pub(super) static F32: Tier = tier(pack, true);
 pub(super) static ROUNDED_BF16: Tier = tier(portable::pack::<{ BF16 }>, false);
 pub(super) static ROUNDED_F16: Tier = tier(portable::pack::<{ F16 }>, false);
 
@@ -49,7 +49,7 @@ unsafe fn sum_steps<const M: usize, const V: usize, const WHOLE: bool>(
     right: Operand,
     area: Area,
 ) {
-    let Area { start: dst, stride, columns, base, goes_on, ahead, .. } = area;
+    let Area { start: dst, stride, columns, base, ahead, .. } = area;
     // Of the last vector, where columns do not fill it.
     let mask = mask(columns - LANES * (V - 1));
     let partial = |vector: usize| !WHOLE && vector + 1 == V;
@@ -58,27 +58,14 @@ unsafe fn sum_steps<const M: usize, const V: usize, const WHOLE: bool>(
         prefetch(dst.wrapping_add(i * stride));
         prefetch(dst.wrapping_add(i * stride + columns - 1));
     }
-    // SAFETY: the base holds M rows of `columns` numbers, and the mask reads no more.
-    let before = |base: Base, i: usize, vector: usize| unsafe {
-        load(base.start.wrapping_add(i * base.stride + vector * LANES), partial(vector), mask)
-    };
     let mut sums = [[_mm256_setzero_ps(); V]; M];
-    if let Some(base) = base
-        && goes_on
-    {
-        for i in 0..M {
-            for vector in 0..V {
-                sums[i][vector] = before(base, i, vector);
-            }
-        }
-    }
     let mut rows = [0; M];
     for i in 0..M {
         rows[i] = opaque(size_of::<f32>() * i * left.across);
     }
     let (mut left_at, mut right_at, mut ahead_at) = (left.start, right.start, ahead.start);
     for _ in 0..steps {
-        _mm_prefetch::<_MM_HINT_T1>(ahead_at.cast());
+        prefetch(ahead_at);
         // SAFETY: each step of the right operand holds `columns` numbers, and the mask reads no more; each step of
         // the left one holds M rows. The pointers move on by wrapping, and are read only inside the steps.
         unsafe {
@@ -99,13 +86,18 @@ unsafe fn sum_steps<const M: usize, const V: usize, const WHOLE: bool>(
     }
     for i in 0..M {
         for vector in 0..V {
-            let sum = match base {
-                Some(base) if !goes_on => _mm256_add_ps(sums[i][vector], before(base, i, vector)),
-                _ => sums[i][vector],
-            };
-            let at = dst.wrapping_add(i * stride + vector * LANES);
-            // SAFETY: `dst` holds M rows of `columns` numbers, and the mask writes no more.
-            unsafe { if partial(vector) { _mm256_maskstore_ps(at, mask, sum) } else { _mm256_storeu_ps(at, sum) } }
+            // SAFETY: `dst` and `base` hold M rows of `columns` numbers, and the mask touches no more.
+            unsafe {
+                let sum = match base {
+                    None => sums[i][vector],
+                    Some(base) => {
+                        let before = base.start.wrapping_add(i * base.stride + vector * LANES);
+                        _mm256_add_ps(sums[i][vector], load(before, partial(vector), mask))
+                    }
+                };
+                let at = dst.wrapping_add(i * stride + vector * LANES);
+                if partial(vector) { _mm256_maskstore_ps(at, mask, sum) } else { _mm256_storeu_ps(at, sum) }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::avx2;
 use super::portable::{self, BF16 as ROUND_BF16, F16 as ROUND_F16};
-use super::tile::{AHEAD, Area, Base, Operand, Pack, Sequences, Tier, Tile, opaque, prefetch};
+use super::tile::{AHEAD, Area, Operand, Pack, Sequences, Tier, Tile, opaque, prefetch};
 use std::arch::x86_64::*;
 
 pub(super) const LANES: usize = 16;
@@ -58,7 +58,7 @@ macro_rules! tile {
             right: Operand,
             area: Area,
         ) {
-            let Area { start: dst, stride, columns, base, goes_on, ahead, .. } = area;
+            let Area { start: dst, stride, columns, base, ahead, .. } = area;
             let last = lanes(columns - LANES * (V - 1));
             let mask = |vector: usize| if vector + 1 == V { last } else { !0 };
             // The sums' places are wanted when the steps are over: until then their cache lines come.
@@ -67,20 +67,7 @@ macro_rules! tile {
                     prefetch(dst.wrapping_add(i * stride + vector * LANES));
                 }
             }
-            // SAFETY: the base holds M rows of `columns` numbers, and the mask reads no more.
-            let before = |base: Base, i: usize, vector: usize| unsafe {
-                _mm512_maskz_loadu_ps(mask(vector), base.start.wrapping_add(i * base.stride + vector * LANES))
-            };
             let mut sums = [[_mm512_setzero_ps(); V]; M];
-            if let Some(base) = base
-                && goes_on
-            {
-                for i in 0..M {
-                    for vector in 0..V {
-                        sums[i][vector] = before(base, i, vector);
-                    }
-                }
-            }
             let mut rows = [0; M];
             for i in 0..M {
                 rows[i] = opaque(size_of::<f32>() * i * left.across);
@@ -110,12 +97,15 @@ macro_rules! tile {
             }
             for i in 0..M {
                 for vector in 0..V {
-                    let sum = match base {
-                        Some(base) if !goes_on => _mm512_add_ps(sums[i][vector], before(base, i, vector)),
-                        _ => sums[i][vector],
-                    };
-                    // SAFETY: `dst` holds M rows of `columns` numbers, and the masks write no more.
+                    // SAFETY: `dst` and `base` hold M rows of `columns` numbers, and the masks touch no more.
                     unsafe {
+                        let sum = match base {
+                            None => sums[i][vector],
+                            Some(base) => {
+                                let before = base.start.wrapping_add(i * base.stride + vector * LANES);
+                                _mm512_add_ps(sums[i][vector], _mm512_maskz_loadu_ps(mask(vector), before))
+                            }
+                        };
                         _mm512_mask_storeu_ps(dst.wrapping_add(i * stride + vector * LANES), mask(vector), sum);
                     }
                 }

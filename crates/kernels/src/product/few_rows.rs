@@ -3,7 +3,7 @@
 
 use super::sharing::SMALL;
 use super::tile::Tier;
-use super::{Cut, Matrix, MatrixMut, Role, Side, Start, multiply};
+use super::{Matrix, MatrixMut, Role, Side, Start, multiply};
 use crate::Precision;
 use crate::vector::{fma, vectorized};
 use rayon::prelude::*;
@@ -21,16 +21,12 @@ const STEPS: usize = 8;
 /// - `a`: `[m, k]`, `b`: `[k, n]` row-major, `dst`: `[m, n]`; panics if they differ
 pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
-    let packs = a.rows >= tier.packs_few;
     // So few steps at a time that copying pays for neither operand.
-    let cut = Cut::Runs(if packs { tier.block } else { STEPS });
     let left = Side::of(tier, Role::Left, a, 0);
-    // Runs of each row as long as they can be, for the prefetcher; what is packed stays in the second cache. Where they
-    // are cut changes no sum.
-    let most = if packs { 192 } else { 4096 };
+    // Runs of each row as long as they can be, for the prefetcher. Where they are cut changes no sum.
     let width = match a.rows * a.cols * b.cols {
         few if few < SMALL => b.cols.max(1),
-        _ => b.cols.div_ceil(rayon::current_num_threads()).clamp(96, most).next_multiple_of(tier.columns()),
+        _ => b.cols.div_ceil(rayon::current_num_threads()).clamp(96, 4096).next_multiple_of(tier.columns()),
     };
     dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
         let columns = i * width..i * width + dst.cols;
@@ -38,9 +34,7 @@ pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
             Start::Row(row) => Start::Row(&row[columns.clone()]),
             same => same,
         };
-        let right = b.cols(columns).t();
-        let right = if packs { Side::Packing(right) } else { Side::of(tier, Role::Right, right, 0) };
-        multiply(tier, cut, &mut dst, start, left, right);
+        multiply(tier, STEPS, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t(), 0));
     });
 }
 

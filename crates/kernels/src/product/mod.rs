@@ -264,17 +264,9 @@ impl<'a> Side<'a> {
     }
 }
 
-/// How the summed side of a product is cut.
-#[derive(Clone, Copy, PartialEq)]
-enum Cut {
-    /// In blocks of [`Tier::block`] steps, whose sums are added up.
-    Blocks,
-    /// In runs of so many steps, of which each goes on from the sums of the last. No operand was packed before.
-    Runs(usize),
-}
-
-/// The tiles of one product, on the calling thread: `dst = start + left right`.
-fn multiply(tier: &'static Tier, cut: Cut, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
+/// The tiles of one product, on the calling thread: `dst = start + left right`, `steps` of the summed side at a time. An
+/// operand packed before wants [`Tier::block`].
+fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
     let ([rows, depth], [cols, right_depth]) = (left.dims(), right.dims());
     assert!(rows == dst.rows && cols == dst.cols && depth == right_depth, "shapes of a product");
     if let Start::Row(row) = start {
@@ -283,10 +275,7 @@ fn multiply(tier: &'static Tier, cut: Cut, dst: &mut MatrixMut, start: Start, le
     if rows == 0 || cols == 0 {
         return;
     }
-    let steps = match cut {
-        Cut::Blocks => tier.block,
-        Cut::Runs(steps) => steps.next_multiple_of(tier.multiple),
-    };
+    let steps = steps.next_multiple_of(tier.multiple);
     // A single block of an operand that is packed as it is needed.
     let size = |side: Side, role| match side {
         Side::Packing(operand) => {
@@ -330,9 +319,7 @@ fn multiply(tier: &'static Tier, cut: Cut, dst: &mut MatrixMut, start: Start, le
                         };
                         let ahead = following.start.wrapping_add(panel * share * block.len());
                         let ahead = Ahead { start: ahead, along: share };
-                        let goes_on = cut != Cut::Blocks;
-                        let area =
-                            Area { start: at, stride: dst.row_stride, rows: height, columns, base, goes_on, ahead };
+                        let area = Area { start: at, stride: dst.row_stride, rows: height, columns, base, ahead };
                         // SAFETY: `at` starts `height` rows of `columns` numbers inside `dst`, which is borrowed
                         // alone; `base` is the same place, written by the block before or initialized by the caller
                         // who asked for it, or a row of at least `columns` numbers. Operands in place are matrices
@@ -405,5 +392,5 @@ impl Panels {
 pub(crate) fn product(dst: &mut MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
     let left = Side::of(tier, Role::Left, a, b.cols);
-    multiply(tier, Cut::Blocks, dst, start, left, Side::of(tier, Role::Right, b.t(), a.rows));
+    multiply(tier, tier.block, dst, start, left, Side::of(tier, Role::Right, b.t(), a.rows));
 }

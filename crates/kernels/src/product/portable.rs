@@ -29,18 +29,8 @@ pub(super) const F16: u8 = 2;
 
 /// SAFETY: see [`Tile`]; the right operand is packed, so that it has whole vectors of columns.
 unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, right: Operand, area: Area) {
-    let Area { start: dst, stride, columns, base, goes_on, .. } = area;
-    // SAFETY: the base holds M rows of `columns` numbers.
-    let before =
-        |row: usize, column: usize| base.map_or(0.0, |base| unsafe { *base.start.add(row * base.stride + column) });
+    let Area { start: dst, stride, columns, base, .. } = area;
     let mut sums = [[[0f32; LANES]; V]; M];
-    if goes_on {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            for (column, sum) in sums.as_flattened_mut().iter_mut().take(columns).enumerate() {
-                *sum = before(row, column);
-            }
-        }
-    }
     for step in 0..steps {
         for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the left operand holds M rows for every step.
@@ -55,9 +45,11 @@ unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, righ
     }
     for (row, sums) in sums.iter().enumerate() {
         for (column, sum) in sums.as_flattened().iter().take(columns).enumerate() {
-            let sum = if goes_on { *sum } else { *sum + before(row, column) };
-            // SAFETY: `dst` holds M rows of `columns` numbers.
-            unsafe { *dst.add(row * stride + column) = sum };
+            // SAFETY: `dst` and `base` hold M rows of `columns` numbers.
+            unsafe {
+                let before = base.map_or(0.0, |base| *base.start.add(row * base.stride + column));
+                *dst.add(row * stride + column) = *sum + before;
+            }
         }
     }
 }

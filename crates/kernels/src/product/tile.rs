@@ -32,9 +32,6 @@ pub(super) struct Area {
     pub columns: usize,
     /// What they are added to.
     pub base: Option<Base>,
-    /// Whether the sums go on from there, product after product, instead of being added at the end (AMX always goes on):
-    /// then it does not matter where the steps of a sum are cut.
-    pub goes_on: bool,
     /// What to ask for meanwhile.
     pub ahead: Ahead,
 }
@@ -139,9 +136,6 @@ pub(super) struct Tier {
     pub multiple: usize,
     /// Whether tiles read operands where they lie, with columns that do not fill a vector; else both are packed.
     pub in_place: bool,
-    /// From this many rows on a product of few rows packs its right operand, because starting and ending tiles of a few
-    /// steps takes longer.
-    pub packs_few: usize,
 }
 
 impl Tier {
@@ -166,7 +160,6 @@ impl Tier {
             block: 192,
             multiple: 1,
             in_place,
-            packs_few: usize::MAX,
         }
     }
 
