@@ -100,6 +100,7 @@ pub(super) fn prefetch(at: *const f32) {
 
 /// So many numbers of a sequence before they are packed their cache lines are asked for: they lie too far apart for the
 /// processor to foresee.
+#[cfg(target_arch = "x86_64")]
 pub(super) const AHEAD: usize = 16;
 
 /// The same offset, of which the compiler knows no more than that. It would go from row to row by adding what lies between
