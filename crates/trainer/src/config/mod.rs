@@ -60,7 +60,7 @@ pub struct RunConfig {
     /// kind is counted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub redact: RedactConfig,
-    /// Random changes to the words of labelled training rows, others in every epoch. Chinese words are found with jieba.
+    /// Random changes to training rows, others in every epoch. Chinese words are found with jieba.
     #[serde(default, skip_serializing_if = "is_default")]
     pub augment: AugmentConfig,
     /// How text becomes tokens. May be left out where `model.init_from` is given, whose tokenizer is then used.
