@@ -211,14 +211,8 @@ fn forward_rows(
     let mut u = buffer(m * n);
     let mut y = buffer(if activate.is_some() { m * n } else { 0 });
     if m <= FEW_ROWS {
-        few_rows_product(
-            MatrixMut::uninit(&mut u, m, n),
-            Start::Row(b),
-            Matrix::new(x, m, k),
-            Matrix::new(w, k, n),
-            precision,
-        );
-        // SAFETY: a product that starts from a row writes every number.
+        few_rows_product(MatrixMut::uninit(&mut u, m, n), b, Matrix::new(x, m, k), Matrix::new(w, k, n), precision);
+        // SAFETY: the product writes every number.
         let u = unsafe { written(u) };
         let Some(activate) = activate else { return (u, None) };
         u.par_chunks(ACTIVATED).zip(y.par_chunks_mut(ACTIVATED)).for_each(|(u, y)| activate(u, y));

@@ -120,26 +120,85 @@ unsafe fn load(at: *const f32, partial: bool, mask: __m256i) -> __m256 {
     unsafe { if partial { _mm256_maskload_ps(at, mask) } else { _mm256_loadu_ps(at) } }
 }
 
-/// The inner products of `x` with each of `group`, all of one length; panics if they are not.
+/// The inner products of each row of `x` with each of `group`, all of one length; panics if they are not.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn inner_products(x: &[f32], group: [&[f32]; 8]) -> [f32; 8] {
-    let len = x.len();
-    assert!(group.iter().all(|row| row.len() == len));
-    let mut sums = [_mm256_setzero_ps(); 8];
-    for at in (0..len).step_by(LANES) {
-        let (partial, mask) = (len - at < LANES, mask(len - at));
-        // SAFETY: `at` lies inside the rows, and the mask reads no further than their end.
-        unsafe {
-            let of_x = load(x.as_ptr().add(at), partial, mask);
-            for j in 0..8 {
-                sums[j] = _mm256_fmadd_ps(of_x, load(group[j].as_ptr().add(at), partial, mask), sums[j]);
+pub(super) fn inner_products<const M: usize>(x: [&[f32]; M], group: [&[f32]; 8]) -> [[f32; 8]; M] {
+    let len = x[0].len();
+    assert!(x.iter().chain(&group).all(|row| row.len() == len));
+    let mut sums = [[_mm256_setzero_ps(); 8]; M];
+    // With several rows as many sums as there are registers, and a load for more than one of them.
+    // SAFETY: all rows have this length (asserted).
+    unsafe {
+        if M == 1 {
+            sum_lanes::<M, 8>(len, x, group, 0, &mut sums);
+        } else {
+            sum_lanes::<M, 4>(len, x, group, 0, &mut sums);
+            sum_lanes::<M, 4>(len, x, group, 4, &mut sums);
+        }
+    }
+    sums.map(|sums| {
+        let mut results = [0.0; 8];
+        // SAFETY: the array takes eight numbers.
+        unsafe { _mm256_storeu_ps(results.as_mut_ptr(), lane_sums(sums)) };
+        results
+    })
+}
+
+/// Fills, for each row of `x`, the sums of `N` of the group from `first` on.
+///
+/// SAFETY: the rows have `len` numbers.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn sum_lanes<const M: usize, const N: usize>(
+    len: usize,
+    x: [&[f32]; M],
+    group: [&[f32]; 8],
+    first: usize,
+    results: &mut [[__m256; 8]; M],
+) {
+    let mut sums = [[_mm256_setzero_ps(); N]; M];
+    let whole = len - len % LANES;
+    // Twice, for a mask would take a register that the sums need.
+    for at in (0..whole).step_by(LANES) {
+        // SAFETY: as many numbers lie inside the rows.
+        unsafe { add_products(at, x, group, first, &mut sums, false, _mm256_setzero_si256()) };
+    }
+    if whole < len {
+        // SAFETY: `whole` lies inside the rows, and the mask reads no further than their end.
+        unsafe { add_products(whole, x, group, first, &mut sums, true, mask(len - whole)) };
+    }
+    for i in 0..M {
+        results[i][first..first + N].copy_from_slice(&sums[i]);
+    }
+}
+
+/// Adds what the numbers from `at` on add to the sums.
+///
+/// SAFETY: the rows have these numbers, eight or those of the mask.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn add_products<const M: usize, const N: usize>(
+    at: usize,
+    x: [&[f32]; M],
+    group: [&[f32]; 8],
+    first: usize,
+    sums: &mut [[__m256; N]; M],
+    partial: bool,
+    mask: __m256i,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut of_x = [_mm256_setzero_ps(); M];
+        for i in 0..M {
+            of_x[i] = load(x[i].as_ptr().add(at), partial, mask);
+        }
+        for j in 0..N {
+            let of_group = load(group[first + j].as_ptr().add(at), partial, mask);
+            for i in 0..M {
+                sums[i][j] = _mm256_fmadd_ps(of_x[i], of_group, sums[i][j]);
             }
         }
     }
-    let mut results = [0.0; 8];
-    // SAFETY: the array takes eight numbers.
-    unsafe { _mm256_storeu_ps(results.as_mut_ptr(), lane_sums(sums)) };
-    results
 }
 
 /// The sum of the lanes of each vector.

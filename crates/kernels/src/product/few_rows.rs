@@ -1,41 +1,106 @@
 //! Products of few rows with a large matrix, as generating text makes them: the matrix is read once, along memory, and
 //! reading it is most of the work.
 
-use super::sharing::SMALL;
+use super::sharing::{SMALL, parallel_product};
 use super::tile::Tier;
-use super::{Matrix, MatrixMut, Role, Side, Start, multiply};
+use super::{Matrix, MatrixMut, Start};
 use crate::Precision;
-use crate::vector::{fma, vectorized};
+use crate::vector::{add, fma, vectorized};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Up to this many rows are few. Each row's numbers then are the same bits whatever stands in the others.
 pub(crate) const FEW_ROWS: usize = 64;
 
-/// Rows of the right operand that are read side by side: enough to amortize reading and writing the sums, few enough to
-/// stay in the nearest cache, where rows that lie a multiple of 4096 bytes apart share eight places.
-const STEPS: usize = 8;
+/// From this many rows on tiles make up for packing the large matrix.
+const TILED: usize = 8;
 
-/// `dst = start + a b` for an `a` of few rows, shared out between threads by columns.
+/// Rows of the large matrix that are read side by side: as many streams as processors foresee.
+const STREAMS: usize = 8;
+
+/// Columns whose numbers of so many rows stay in the nearest cache until each row of the result has them.
+const NEAR: usize = 512;
+
+/// `dst = bias + a b` for an `a` of few rows, shared out between threads by columns.
 ///
 /// # Shapes
-/// - `a`: `[m, k]`, `b`: `[k, n]` row-major, `dst`: `[m, n]`; panics if they differ
-pub(crate) fn few_rows_product(dst: MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
+/// - `a`: `[m, k]`, `b`: `[k, n]`, both row-major, `bias`: `[n]`, `dst`: `[m, n]`; panics if they differ
+pub(crate) fn few_rows_product(dst: MatrixMut, bias: &[f32], a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
-    // So few steps at a time that copying pays for neither operand.
-    let left = Side::of(tier, Role::Left, a, 0);
+    if a.rows >= TILED || precision != Precision::F32 {
+        return parallel_product(dst, Start::Row(bias), a, b, precision);
+    }
+    assert!(
+        dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows && bias.len() == b.cols,
+        "shapes of a product"
+    );
     // Runs of each row as long as they can be, for the prefetcher. Where they are cut changes no sum.
     let width = match a.rows * a.cols * b.cols {
         few if few < SMALL => b.cols.max(1),
-        _ => b.cols.div_ceil(rayon::current_num_threads()).clamp(96, 4096).next_multiple_of(tier.columns()),
+        _ => b.cols.div_ceil(rayon::current_num_threads()).max(96).next_multiple_of(tier.columns()),
     };
     dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
-        let columns = i * width..i * width + dst.cols;
-        let start = match start {
-            Start::Row(row) => Start::Row(&row[columns.clone()]),
-            same => same,
-        };
-        multiply(tier, STEPS, &mut dst, start, left, Side::of(tier, Role::Right, b.cols(columns).t(), 0));
+        let (first, columns) = (i * width, dst.cols);
+        let mut total = bias[first..first + columns].repeat(a.rows);
+        let mut sums = vec![0.0; total.len()];
+        // Summed as tiles do, so that a row has the same bits among more rows.
+        for block in (0..a.cols).step_by(tier.block) {
+            sums.fill(0.0);
+            let block = block..(block + tier.block).min(a.cols);
+            for step in block.clone().step_by(STREAMS) {
+                let rows = std::array::from_fn(|i| &b.row((step + i).min(block.end - 1))[first..first + columns]);
+                add_rows(&mut sums, columns, a, step..(step + STREAMS).min(block.end), rows);
+            }
+            add(&mut total, &sums);
+        }
+        for (row, total) in total.chunks_exact(columns).enumerate() {
+            dst.put(row, 0, total);
+        }
     });
+}
+
+/// Adds to the sums of each row of `a`, `columns` each, what `steps` of them add, of which these are the rows of the right
+/// operand. Where steps are missing the last stands for them.
+fn add_rows(sums: &mut [f32], columns: usize, a: Matrix, steps: Range<usize>, rows: [&[f32]; STREAMS]) {
+    for near in (0..columns).step_by(NEAR) {
+        let near = near..(near + NEAR).min(columns);
+        let rows = rows.map(|row| &row[near.clone()]);
+        for (i, sums) in sums.chunks_exact_mut(columns).enumerate() {
+            let (sums, factors) = (&mut sums[near.clone()], &a.row(i)[steps.clone()]);
+            match factors.first_chunk() {
+                Some(factors) => add_each(sums, factors, rows),
+                None => factors.iter().zip(rows).for_each(|(factor, row)| add_one(sums, *factor, row)),
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Adds rows times their factors to `sums`, one after another.
+    fn add_each(sums: &mut [f32], factors: &[f32; 8], rows: [&[f32]; 8]) {
+        let rows = rows.map(|row| &row[..sums.len()]);
+        let (whole, rest) = sums.as_chunks_mut::<16>();
+        let of_rows = rows.map(|row| &row.as_chunks::<16>().0[..whole.len()]);
+        for (at, sums) in whole.iter_mut().enumerate() {
+            let mut lanes = *sums;
+            for (factor, row) in factors.iter().zip(of_rows) {
+                for (lane, value) in lanes.iter_mut().zip(&row[at]) {
+                    *lane = fma::<F>(*factor, *value, *lane);
+                }
+            }
+            *sums = lanes;
+        }
+        for (at, sum) in (16 * whole.len()..).zip(rest) {
+            *sum = factors.iter().zip(rows).fold(*sum, |sum, (factor, row)| fma::<F>(*factor, row[at], sum));
+        }
+    }
+
+    /// The same with one row.
+    fn add_one(sums: &mut [f32], factor: f32, row: &[f32]) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum = fma::<F>(factor, *value, *sum);
+        }
+    }
 }
 
 /// Rows of a table whose inner products are taken together.
@@ -88,7 +153,7 @@ fn with_rows<const M: usize>(x: [&[f32]; M], group: [&[f32]; TOGETHER]) -> [[f32
         }
         if crate::vector::avx2() {
             // SAFETY: as above.
-            return x.map(|x| unsafe { super::avx2::inner_products(x, group) });
+            return unsafe { super::avx2::inner_products(x, group) };
         }
     }
     x.map(|x| with_each(x, group))
@@ -129,8 +194,8 @@ mod tests {
     fn product(x: &[f32], w: &[f32], b: &[f32], [m, k, n]: [usize; 3], precision: Precision) -> Vec<f32> {
         let mut y = buffer(m * n);
         let (x, w) = (Matrix::new(x, m, k), Matrix::new(w, k, n));
-        few_rows_product(MatrixMut::uninit(&mut y, m, n), Start::Row(b), x, w, precision);
-        // SAFETY: the product starts from a row, and so writes all.
+        few_rows_product(MatrixMut::uninit(&mut y, m, n), b, x, w, precision);
+        // SAFETY: the product writes all.
         unsafe { written(y) }
     }
 
@@ -176,15 +241,19 @@ mod tests {
         let [m, k, n] = [13, 700, 1301];
         let (x, w, b) = (random(&[m, k], 1).values, random(&[k, n], 2).values, random(&[n], 3).values);
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let together = product(&x, &w, &b, [m, k, n], Precision::F32);
+        let all = [Precision::F32, Precision::Bf16, Precision::F16];
+        let together = all.map(|precision| product(&x, &w, &b, [m, k, n], precision));
         let of_table = inner_products(&x, &w, k);
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
             pool.install(|| {
                 for row in 0..m {
                     let x = &x[row * k..][..k];
-                    let alone = product(x, &w, &b, [1, k, n], Precision::F32);
-                    assert_eq!(bits(&alone), bits(&together[row * n..][..n]), "row {row} on {threads} threads");
+                    for (precision, together) in all.into_iter().zip(&together) {
+                        let alone = product(x, &w, &b, [1, k, n], precision);
+                        let among = &together[row * n..][..n];
+                        assert_eq!(bits(&alone), bits(among), "row {row} on {threads} threads, {precision:?}");
+                    }
                     let alone = inner_products(x, &w, k);
                     assert_eq!(bits(&alone), bits(&of_table[row * n..][..n]), "row {row} on {threads} threads");
                 }

@@ -36,6 +36,12 @@ impl<'a> Matrix<'a> {
         Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
+    /// One of the rows. Panics if their numbers do not lie side by side.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        assert!(self.col_stride == 1 && row < self.rows);
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
     /// Some of the rows.
     pub fn rows(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.rows);
@@ -51,8 +57,7 @@ impl<'a> Matrix<'a> {
     /// The same, row-major and without gaps, in memory for it.
     pub fn copied_to(self, memory: &mut Vec<f32>) -> Matrix<'_> {
         memory.clear();
-        assert_eq!(self.col_stride, 1, "rows that lie along memory");
-        (0..self.rows).for_each(|row| memory.extend_from_slice(&self.data[row * self.row_stride..][..self.cols]));
+        (0..self.rows).for_each(|row| memory.extend_from_slice(self.row(row)));
         Matrix::new(memory, self.rows, self.cols)
     }
 

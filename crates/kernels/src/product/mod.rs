@@ -136,12 +136,7 @@ impl Layout {
 
     /// The blocks of steps that a packed operand is cut into, each a range.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        self.blocks_of(self.tier.block)
-    }
-
-    /// Blocks of `most` steps.
-    fn blocks_of(&self, most: usize) -> impl Iterator<Item = Range<usize>> {
-        let steps = self.steps();
+        let (steps, most) = (self.steps(), self.tier.block);
         // At least one, so that a product over nothing still writes what it starts from.
         (0..steps.max(1)).step_by(most).map(move |start| start..(start + most).min(steps))
     }
@@ -264,9 +259,8 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The tiles of one product, on the calling thread: `dst = start + left right`, `steps` of the summed side at a time. An
-/// operand packed before wants [`Tier::block`].
-fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
+/// The tiles of one product, on the calling thread: `dst = start + left right`.
+fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, right: Side) {
     let ([rows, depth], [cols, right_depth]) = (left.dims(), right.dims());
     assert!(rows == dst.rows && cols == dst.cols && depth == right_depth, "shapes of a product");
     if let Start::Row(row) = start {
@@ -275,12 +269,11 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
     if rows == 0 || cols == 0 {
         return;
     }
-    let steps = steps.next_multiple_of(tier.multiple);
     // A single block of an operand that is packed as it is needed.
     let size = |side: Side, role| match side {
         Side::Packing(operand) => {
             let layout = Layout::new(tier, role, operand);
-            layout.padded() * layout.steps().min(steps)
+            layout.padded() * layout.steps().min(tier.block)
         }
         _ => 0,
     };
@@ -288,22 +281,21 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
     let right_in_place = matches!(right, Side::InPlace(_));
     with_scratch(0, size(left, Role::Left), |left_memory| {
         with_scratch(1, size(right, Role::Right), |right_memory| {
-            for block in blocks.blocks_of(steps) {
+            for block in blocks.blocks() {
                 let left = Panels::of(tier, Role::Left, left, &block, left_memory);
                 let right = Panels::of(tier, Role::Right, right, &block, right_memory);
                 for (panel, column) in (0..cols).step_by(tier.columns()).enumerate() {
                     let columns = tier.columns().min(cols - column);
-                    let following = right.panel(panel + 1);
+                    // Each tile asks for its share of the panel that comes next: of the columns that follow, or where the
+                    // operand lies in place for a cache line of each of its rows, or of the next block's.
+                    let following = match right_in_place && column + columns == cols {
+                        true => right.start.wrapping_add(block.len() * right.along),
+                        false => right.panel(panel + 1).start,
+                    };
                     let right = right.panel(panel);
-                    if right_in_place && steps < tier.block {
-                        // Blocks this low come from memory: what the next one needs here is fetched meanwhile.
-                        for step in steps..2 * steps {
-                            let row = right.start.wrapping_add(step * right.along);
-                            (0..columns).step_by(LINE).for_each(|at| tile::prefetch(row.wrapping_add(at)));
-                        }
-                    }
-                    // Each tile asks for its share of the next panel, if panels follow each other.
-                    let share = if right_in_place { 0 } else { tier.columns().div_ceil(rows.div_ceil(tier.rows)) };
+                    let share = tier.columns().div_ceil(rows.div_ceil(tier.rows));
+                    let (share, along) =
+                        if right_in_place { (LINE, right.along) } else { (share * block.len(), share) };
                     let tile = tier.tile(tier.rows.min(rows), columns);
                     for (panel, row) in (0..rows).step_by(tier.rows).enumerate() {
                         let height = tier.rows.min(rows - row);
@@ -317,8 +309,7 @@ fn multiply(tier: &'static Tier, steps: usize, dst: &mut MatrixMut, start: Start
                             }
                             _ => Some(Base { start: at, stride: dst.row_stride }),
                         };
-                        let ahead = following.start.wrapping_add(panel * share * block.len());
-                        let ahead = Ahead { start: ahead, along: share };
+                        let ahead = Ahead { start: following.wrapping_add(panel * share), along };
                         let area = Area { start: at, stride: dst.row_stride, rows: height, columns, base, ahead };
                         // SAFETY: `at` starts `height` rows of `columns` numbers inside `dst`, which is borrowed
                         // alone; `base` is the same place, written by the block before or initialized by the caller
@@ -392,5 +383,5 @@ impl Panels {
 pub(crate) fn product(dst: &mut MatrixMut, start: Start, a: Matrix, b: Matrix, precision: Precision) {
     let tier = Tier::of(precision);
     let left = Side::of(tier, Role::Left, a, b.cols);
-    multiply(tier, tier.block, dst, start, left, Side::of(tier, Role::Right, b.t(), a.rows));
+    multiply(tier, dst, start, left, Side::of(tier, Role::Right, b.t(), a.rows));
 }

@@ -1,6 +1,7 @@
 //! The product in plain Rust, for every processor, and packing that rounds to half precision.
 
 use super::tile::{Area, Operand, Pack, Sequences, Tier, Tile};
+use crate::vector::fma;
 
 const LANES: usize = 8;
 const ROWS: usize = 4;
@@ -38,7 +39,8 @@ unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, righ
             for (vector, sums) in sums.iter_mut().enumerate() {
                 for (lane, sum) in sums.iter_mut().enumerate() {
                     // SAFETY: the right operand holds V vectors for every step.
-                    *sum += factor * unsafe { *right.start.add(step * right.along + vector * LANES + lane) };
+                    let value = unsafe { *right.start.add(step * right.along + vector * LANES + lane) };
+                    *sum = fma::<{ cfg!(target_arch = "aarch64") }>(factor, value, *sum);
                 }
             }
         }

@@ -25,11 +25,12 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
     let (left, right) = (Side::of(tier, Role::Left, a, b.cols), Side::of(tier, Role::Right, b.t(), a.rows));
     if a.rows * a.cols * b.cols < SMALL {
         let mut dst = dst;
-        return multiply(tier, tier.block, &mut dst, start, left, right);
+        return multiply(tier, &mut dst, start, left, right);
     }
     if b.cols > 4 * a.rows {
         return with_shared(tier, Role::Left, left, |left| {
-            let width = (b.cols / 16).clamp(1, 192).next_multiple_of(tier.columns());
+            let width =
+                b.cols.div_ceil(2 * rayon::current_num_threads()).clamp(1, 192).next_multiple_of(tier.columns());
             dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
                 let columns = i * width..i * width + dst.cols;
                 let start = match start {
@@ -37,7 +38,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
                     same => same,
                 };
                 let right = Side::of(tier, Role::Right, b.cols(columns).t(), a.rows);
-                multiply(tier, tier.block, &mut dst, start, left, right);
+                multiply(tier, &mut dst, start, left, right);
             });
         });
     }
@@ -57,7 +58,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
         let height = piece(a.rows);
         dst.row_pieces(height).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {
             let rows = i * height..i * height + dst.rows;
-            multiply(tier, tier.block, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows), b.cols), right);
+            multiply(tier, &mut dst, start, Side::of(tier, Role::Left, a.rows(rows), b.cols), right);
         });
     });
 }
@@ -76,7 +77,7 @@ impl Shared<'_> {
     /// - `a`: `[m, k]`, `b`: `[k, n]`, `dst`: `[m, n]`; panics if they differ
     pub fn product(&self, dst: &mut MatrixMut, start: Start, a: Matrix) {
         let left = Side::of(self.tier, Role::Left, a, dst.cols);
-        multiply(self.tier, self.tier.block, dst, start, left, self.side);
+        multiply(self.tier, dst, start, left, self.side);
     }
 
     /// Where [`Shared::columns`] can start: at multiples of this.
@@ -129,7 +130,7 @@ pub(crate) fn new_products(pairs: &[Option<(Left, Shared)>]) -> Vec<Option<Vec<f
         }));
     }
     tasks.into_par_iter().with_max_len(1).for_each(|(mut dst, a, b)| {
-        multiply(b.tier, b.tier.block, &mut dst, Start::Zero, a, b.side);
+        multiply(b.tier, &mut dst, Start::Zero, a, b.side);
     });
     // SAFETY: the pieces cover every number, and products that start from zero write all they cover.
     values.into_iter().map(|values| values.map(|values| unsafe { written(values) })).collect()

@@ -59,7 +59,7 @@ fn every_tier_gives_the_sum_in_f64_for_every_orientation_and_start() {
                     for start in [Start::Zero, Start::Itself, Start::Row(&row)] {
                         let mut dst = before.clone();
                         let (left, right) = (Side::of(tier, Role::Left, a, n), Side::of(tier, Role::Right, b.t(), m));
-                        multiply(tier, tier.block, &mut MatrixMut::new(&mut dst, m, n), start, left, right);
+                        multiply(tier, &mut MatrixMut::new(&mut dst, m, n), start, left, right);
                         for i in 0..m * n {
                             let base = match start {
                                 Start::Zero => 0.0,
@@ -108,7 +108,7 @@ fn nan_and_infinity_go_through_every_tier() {
                 let mut dst = [0.0; 6];
                 let (a, b) = (Matrix::new(&a, 3, 5), Matrix::new(&b, 5, 2));
                 let (left, right) = (Side::of(tier, Role::Left, a, 2), Side::of(tier, Role::Right, b.t(), 3));
-                multiply(tier, tier.block, &mut MatrixMut::new(&mut dst, 3, 2), Start::Zero, left, right);
+                multiply(tier, &mut MatrixMut::new(&mut dst, 3, 2), Start::Zero, left, right);
                 let finite = dst.map(f32::is_finite);
                 assert_eq!(finite, [true, true, false, false, true, true], "{precision:?} {bad}");
             }
