@@ -33,6 +33,7 @@ pub(super) static BF16: Tier = Tier {
     rows: ROWS,
     lanes: LANES,
     tiles: &TILES,
+    together: 1,
     pack: avx512::pack_bf16,
     pack_rows: Some(pack_rows),
     turns_rows: true,

@@ -216,38 +216,54 @@ pub(super) fn lane_sums(x: [__m256; 8]) -> __m256 {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn pack(packed: *mut f32, width: usize, second: usize, source: Sequences) {
     let Sequences { start, across, along, count, depth } = source;
-    debug_assert_eq!(second, 0, "no tile of six rows is half a vector");
     if along != 1 && across != 1 {
         // SAFETY: the caller's.
         return unsafe { portable::pack::<{ portable::FULL }>(packed, width, second, source) };
     }
-    for w in (0..width).step_by(LANES) {
-        let (there, wanted) = (count.saturating_sub(w), width - w);
-        let of_sequences = mask(there);
-        if across == 1 {
-            for step in 0..depth {
-                let from = start.wrapping_add(step * along + w);
-                prefetch(from.wrapping_add(AHEAD * along));
-                // SAFETY: no sequence but the `count` there are, and `width` numbers for a step.
-                unsafe {
-                    store(packed.wrapping_add(step * width + w), wanted, load(from, there < LANES, of_sequences));
+    let panels = if second == 0 { 1 } else { count.div_ceil(width) };
+    if across == 1 {
+        // A few rows at a time, whose cache lines stay until every panel has its part of them.
+        for steps in (0..depth).step_by(AHEAD).map(|first| first..(first + AHEAD).min(depth)) {
+            for panel in 0..panels {
+                for w in (0..width).step_by(LANES) {
+                    let there = count.saturating_sub(panel * width + w);
+                    let (partial, of_sequences) = (there < LANES, mask(there));
+                    let from = |step: usize| start.wrapping_add(step * along + panel * width + w);
+                    let at = |step: usize| packed.wrapping_add(panel * second + step * width + w);
+                    let last = steps.end - 1;
+                    for step in steps.start..last {
+                        prefetch(from(step + AHEAD));
+                        // SAFETY: no sequence but the `count` there are; what is stored beyond a step's `width` numbers is
+                        // written again with the next step.
+                        unsafe { _mm256_storeu_ps(at(step), load(from(step), partial, of_sequences)) };
+                    }
+                    prefetch(from(last + AHEAD));
+                    // SAFETY: the same, and `width` numbers for a step.
+                    unsafe { store(at(last), width - w, load(from(last), partial, of_sequences)) };
                 }
             }
-            continue;
         }
-        for step in (0..depth).step_by(LANES) {
-            let left = depth - step;
-            let of_steps = mask(left);
-            let mut rows = [_mm256_setzero_ps(); LANES];
-            for row in 0..LANES.min(there) {
-                let from = start.wrapping_add((w + row) * across + step);
-                // SAFETY: numbers from `step` on of a sequence that is there, cut at `depth`.
-                rows[row] = unsafe { load(from, left < LANES, of_steps) };
-            }
-            let columns = transpose(rows);
-            for column in 0..LANES.min(left) {
-                // SAFETY: `width` numbers for a step below `depth`.
-                unsafe { store(packed.wrapping_add((step + column) * width + w), wanted, columns[column]) };
+        return;
+    }
+    for panel in 0..panels {
+        for w in (0..width).step_by(LANES) {
+            let first = panel * width + w;
+            let there = count.saturating_sub(first);
+            let packed = packed.wrapping_add(panel * second + w);
+            for step in (0..depth).step_by(LANES) {
+                let left = depth - step;
+                let of_steps = mask(left);
+                let mut rows = [_mm256_setzero_ps(); LANES];
+                for row in 0..LANES.min(there) {
+                    let from = start.wrapping_add((first + row) * across + step);
+                    // SAFETY: numbers from `step` on of a sequence that is there, cut at `depth`.
+                    rows[row] = unsafe { load(from, left < LANES, of_steps) };
+                }
+                let columns = transpose(rows);
+                for column in 0..LANES.min(left) {
+                    // SAFETY: `width` numbers for a step below `depth`.
+                    unsafe { store(packed.wrapping_add((step + column) * width), width - w, columns[column]) };
+                }
             }
         }
     }

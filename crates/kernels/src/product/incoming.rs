@@ -70,13 +70,13 @@ impl IncomingRole {
 
     /// What the heights of an operand's pieces are a multiple of, whatever its role, if there are several.
     pub fn together(precision: Precision) -> usize {
-        Self::LeftTurned([0, 0]).layout(precision).together()
+        Self::LeftTurned([0, 0]).layout(precision).packed_together()
     }
 }
 
 impl Layout {
     /// Numbers of a sequence that are packed together.
-    fn together(&self) -> usize {
+    fn packed_together(&self) -> usize {
         self.tier.pair * if self.in_rows { self.tier.run } else { 1 }
     }
 }
@@ -126,7 +126,7 @@ impl IncomingRows<'_> {
     pub fn row_pieces(self, height: usize) -> Vec<Self> {
         let Self { layout, memory, steps, rows, .. } = self;
         let count = rows.div_ceil(height);
-        assert!(count <= 1 || height.is_multiple_of(layout.together()), "pieces of {height} rows");
+        assert!(count <= 1 || height.is_multiple_of(layout.packed_together()), "pieces of {height} rows");
         let each = height.div_ceil(layout.tier.pair);
         // `self` is consumed, and steps of different pieces lie in different places of each panel.
         (0..count)

@@ -107,18 +107,18 @@ impl Layout {
         }
     }
 
-    /// Whether two panels fill the vectors that pack them.
-    fn packs_pairs(&self) -> bool {
-        self.role == Role::Left && 2 * self.tier.rows == self.tier.lanes && !self.in_rows
+    /// How many panels are packed together.
+    fn together(&self) -> usize {
+        if self.role == Role::Left && !self.in_rows { self.tier.together } else { 1 }
     }
 
     fn panels(&self) -> usize {
         self.count.div_ceil(self.whole())
     }
 
-    /// Panels that are packed together: pairs, or each alone.
+    /// Panels that are packed together.
     fn panels_together(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (panels, together) = (self.panels(), if self.packs_pairs() { 2 } else { 1 });
+        let (panels, together) = (self.panels(), self.together());
         (0..panels).step_by(together).map(move |panel| panel..(panel + together).min(panels))
     }
 
@@ -152,7 +152,7 @@ impl Layout {
     }
 }
 
-/// Packs some panels of one block, one or two, into `packed`, which has their size.
+/// Packs panels of one block that are packed together into `packed`, which has their size.
 fn pack_panels(
     layout: Layout,
     operand: Matrix,
@@ -166,10 +166,10 @@ fn pack_panels(
     unsafe { pack_steps(layout, operand, block, panels, packed.as_mut_ptr().cast(), size) }
 }
 
-/// Packs some steps of a panel to `packed`, and of the one behind it, if there are two, to `second` numbers further on.
+/// Packs some steps of panels that are packed together to `packed`, each `second` numbers further on than the last.
 ///
 /// # Safety
-/// Both take as many numbers as these steps of them have, and nothing else reads or writes these meanwhile.
+/// They take as many numbers as these steps of them have, and nothing else reads or writes these meanwhile.
 unsafe fn pack_steps(
     layout: Layout,
     operand: Matrix,
@@ -181,10 +181,10 @@ unsafe fn pack_steps(
     let (width, first) = (layout.width(panels.start), panels.start * layout.whole());
     let from = steps.start * layout.tier.pair;
     assert!(first < operand.rows && operand.rows == layout.count && from <= operand.cols);
-    assert!(panels.len() == 1 || layout.packs_pairs() && panels.len() == 2);
+    assert!(!panels.is_empty() && panels.len() <= layout.together());
     let depth = (steps.end * layout.tier.pair).min(operand.cols) - from;
     let count = (panels.len() * layout.whole()).min(operand.rows - first);
-    let second = if panels.len() == 2 { second } else { 0 };
+    let second = if panels.len() == 1 { 0 } else { second };
     // SAFETY: `packed` takes `width` numbers for each step of each panel (the caller's), and the operand holds `count`
     // sequences from `first` on and `depth` numbers of each from `from` on (asserted). A tier is only ever chosen if
     // the processor has it.
@@ -195,7 +195,7 @@ unsafe fn pack_steps(
             Some(pack_rows) if layout.in_rows => pack_rows(packed, width, steps.len(), source),
             _ => {
                 (layout.tier.pack)(packed, width, second, source);
-                // Steps that only fill up; tiers that have some never pack pairs of panels.
+                // Steps that only fill up; tiers that have some never pack panels together.
                 let written = depth.div_ceil(layout.tier.pair) * width;
                 packed.add(written).write_bytes(0, steps.len() * width - written);
             }

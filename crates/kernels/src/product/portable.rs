@@ -59,7 +59,7 @@ unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, righ
 /// SAFETY: see [`Pack`].
 pub(super) unsafe fn pack<const FORMAT: u8>(packed: *mut f32, width: usize, second: usize, source: Sequences) {
     let Sequences { start, across, along, count, depth } = source;
-    let panels = if second == 0 { 1 } else { 2 };
+    let panels = if second == 0 { 1 } else { count.div_ceil(width) };
     for (panel, first) in (0..panels * width).step_by(width).enumerate() {
         for step in 0..depth {
             for w in 0..width {
