@@ -156,6 +156,8 @@ struct Int8Rows {
     groups: usize,
     /// `[rows, groups * 64]`, filled with zeros.
     values: Vec<i8>,
+    /// The same in sixteen bits, where those are multiplied; empty elsewhere.
+    wide: Vec<i16>,
     /// `[rows, groups]`.
     scales: Vec<f32>,
     /// -128 times the sum of each group: what the weights' offset adds, taken away again.
@@ -176,7 +178,9 @@ impl Int8Rows {
                 (*scale, *offset) = round_group(x, values);
             }
         });
-        Self { groups, values, scales, offsets }
+        let wide =
+            if multiplies_sixteen_bits() { values.iter().map(|value| i16::from(*value)).collect() } else { vec![] };
+        Self { groups, values, wide, scales, offsets }
     }
 
     fn row(&self, row: usize) -> &[i8] {
@@ -220,6 +224,14 @@ vectorized! {
     }
 }
 
+/// Whether rows are multiplied in sixteen bits.
+fn multiplies_sixteen_bits() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return !avx512::available() && vector::avx2();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// The sums of rows from `first` on with a panel's channels, as many as `sums` has.
 fn panel_sums(weights: &[u8], x: &Int8Rows, first: usize, sums: &mut [[f32; PANEL]]) {
     #[cfg(target_arch = "x86_64")]
@@ -228,7 +240,7 @@ fn panel_sums(weights: &[u8], x: &Int8Rows, first: usize, sums: &mut [[f32; PANE
             // SAFETY: the processor has the instructions.
             return unsafe { avx512::panel_sums(weights, x, first, sums) };
         }
-        if vector::avx2() {
+        if multiplies_sixteen_bits() {
             // SAFETY: as above.
             return unsafe { avx2::panel_sums(weights, x, first, sums) };
         }

@@ -29,7 +29,8 @@ pub(super) fn panel_sums(weights: &[u8], x: &Int8Rows, first: usize, sums: &mut 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn rows<const M: usize, const V: usize>(weights: &[u8], x: &Int8Rows, first: usize, sums: &mut [[f32; PANEL]]) {
-    let of_rows: [&[i8]; M] = std::array::from_fn(|i| x.row(first + i));
+    let len = x.groups * GROUP;
+    let of_rows: [&[i16]; M] = std::array::from_fn(|i| &x.wide[(first + i) * len..][..len]);
     assert!(sums.len() == M && weights.len() == x.groups * GROUP_BYTES);
     for channel in (0..PANEL).step_by(V * LANES) {
         let mut totals = [[_mm256_setzero_ps(); V]; M];
@@ -49,8 +50,8 @@ fn rows<const M: usize, const V: usize>(weights: &[u8], x: &Int8Rows, first: usi
                         }
                     }
                     for i in 0..M {
-                        let four = of_rows[i].as_ptr().add(group * GROUP + step * DEPTH).cast::<i32>();
-                        let four = _mm256_cvtepi8_epi16(_mm_set1_epi32(four.read_unaligned()));
+                        let four = of_rows[i].as_ptr().add(group * GROUP + step * DEPTH).cast::<i64>();
+                        let four = _mm256_set1_epi64x(four.read_unaligned());
                         for vector in 0..V {
                             for half in 0..2 {
                                 let products = _mm256_madd_epi16(of_step[vector][half], four);
