@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use data::chat::ChatTemplate;
 use data::{TextCleaner, Tokenizer};
+use model::ConfigError;
 use model::bert::{Bert, BertConfig};
-use model::gpt::ConfigError;
 use model::{Gpt, GptConfig, LoadReport, Tensors};
 use serde_json::{Value, json};
 

@@ -93,7 +93,7 @@ fn linear(x: &[f64], w: &[f64], b: &[f64], activation: Activation) -> Vec<f64> {
     let activate = |u: f64| match activation {
         Activation::Identity => u,
         Activation::GeluTanh => 0.5 * u * (1.0 + (scale * (u + 0.044715 * u.powi(3))).tanh()),
-        Activation::GeluErf => u * crate::vector::tests::cumulative(u),
+        Activation::GeluErf => u * crate::vector::gelu::tests::cumulative(u),
     };
     x.chunks(k).flat_map(|row| (0..n).map(move |col| (row, col))).map(|(row, col)| activate(affine(row, col))).collect()
 }

@@ -9,7 +9,7 @@ mod stored;
 pub use config::{BertConfig, BertHead, Problem};
 
 use crate::checkpointed::Stack;
-use crate::gpt::ConfigError;
+use crate::config::ConfigError;
 use crate::lora::{self, Lora, LoraConfig, adapted};
 use crate::pass::Pass;
 use crate::weights::{self, Initial};

@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 /// The layer norm epsilon of every published GPT-2.
 pub const GPT2_LAYER_NORM_EPS: f64 = 1e-5;
 
+/// A configuration that cannot be built or read.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
 /// The model: its shape, or the directory it starts from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -1,263 +1,31 @@
-//! GPT-2, top to bottom: configuration, block, model, initialization.
+//! GPT-2, top to bottom: block, model, initialization.
 //!
 //! Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", and HuggingFace
 //! `transformers`' `modeling_gpt2.py`, whose parameter names and layout (`Conv1D`, `[in, out]`) the fields follow.
 
+mod config;
+mod stored;
+
+pub use config::GptConfig;
+
 use crate::attention::{CausalSelfAttention, CausalSelfAttentionConfig};
 use crate::checkpointed::Stack;
-use crate::config::{GPT2_LAYER_NORM_EPS, GptSettings};
+use crate::config::ConfigError;
 use crate::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::int8::Int8Head;
 use crate::kv_cache::KvCache;
 use crate::lora::{self, LoraConfig};
 use crate::pass::Pass;
-use crate::weights::{self, Family, Flat, Found, Initial, Place, Tensors, transpose};
+use crate::weights::{self, Initial};
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use config::INITIALIZER_RANGE;
 use kernels::{
     CrossEntropy, Dropout, LayerCache, NewPositions, NormPlace, Residual, Sublayer, cross_entropy_and_correct,
     cross_entropy_sum, dropout, embedding, int8_cross_entropy_and_correct, int8_head, layer_norm, residual_add,
     sublayers, tied_head,
 };
-use serde_json::{Value, json};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-/// The shape of a GPT-2 and its dropouts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GptConfig {
-    /// Transformer blocks.
-    pub n_layer: usize,
-    /// Attention heads of a block; divides `d_model`.
-    pub n_head: usize,
-    /// Width of the residual stream.
-    pub d_model: usize,
-    /// Width of the feed-forward layer's hidden state.
-    pub d_ff: usize,
-    /// Positions the model has learned, and so the longest context in tokens.
-    pub max_seq_len: usize,
-    /// Rows of the embedding; at least the tokenizer's ids.
-    pub vocab_size: usize,
-    /// Dropout after the embeddings.
-    pub embd_dropout: f64,
-    /// Dropout on the attention weights.
-    pub attn_dropout: f64,
-    /// Dropout on what each half of a block adds to the residual stream.
-    pub resid_dropout: f64,
-    /// Epsilon of every LayerNorm.
-    pub layer_norm_eps: f64,
-}
-
-/// A configuration that cannot be built or read.
-#[derive(Debug, thiserror::Error, PartialEq)]
-#[error("{0}")]
-pub struct ConfigError(pub String);
-
-/// GPT-2's `initializer_range`: the standard deviation of fresh weights.
-const INITIALIZER_RANGE: f64 = 0.02;
-
-impl Default for GptConfig {
-    /// GPT-2 small (124M parameters).
-    fn default() -> Self {
-        Self {
-            n_layer: 12,
-            n_head: 12,
-            d_model: 768,
-            d_ff: 3072,
-            max_seq_len: 1024,
-            vocab_size: 50257,
-            embd_dropout: 0.1,
-            attn_dropout: 0.1,
-            resid_dropout: 0.1,
-            layer_norm_eps: GPT2_LAYER_NORM_EPS,
-        }
-    }
-}
-
-impl GptConfig {
-    /// The configuration that `[model.gpt]` describes for a tokenizer of `tokenizer_size` ids.
-    ///
-    /// # Errors
-    /// A vocabulary smaller than the tokenizer's, or a width that the heads do not divide.
-    pub fn from_settings(settings: &GptSettings, tokenizer_size: usize) -> Result<Self, ConfigError> {
-        let settings = settings.with_defaults();
-        let base = Self::default();
-        Self {
-            n_layer: settings.n_layer.unwrap_or(base.n_layer),
-            n_head: settings.n_head.unwrap_or(base.n_head),
-            d_model: settings.d_model.unwrap_or(base.d_model),
-            d_ff: settings.d_ff.unwrap_or(base.d_ff),
-            max_seq_len: settings.max_seq_len.unwrap_or(base.max_seq_len),
-            vocab_size: settings.vocab_size.unwrap_or(tokenizer_size),
-            layer_norm_eps: settings.layer_norm_eps.unwrap_or(base.layer_norm_eps),
-            ..base
-        }
-        .with_dropouts(&settings)
-        .check(tokenizer_size)
-    }
-
-    /// This configuration, read from a pre-trained directory, under a run's `[model.gpt]`: dropouts override, a
-    /// shape key may only agree.
-    ///
-    /// # Errors
-    /// Every shape key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
-    pub fn overridden(self, settings: &GptSettings, tokenizer_size: usize) -> Result<Self, ConfigError> {
-        let contradictions: Vec<String> = [
-            ("n_layer", settings.n_layer, self.n_layer),
-            ("n_head", settings.n_head, self.n_head),
-            ("d_model", settings.d_model, self.d_model),
-            ("d_ff", settings.d_ff, self.d_ff),
-            ("max_seq_len", settings.max_seq_len, self.max_seq_len),
-            ("vocab_size", settings.vocab_size, self.vocab_size),
-        ]
-        .into_iter()
-        .filter_map(|(key, asked, found)| {
-            asked
-                .filter(|asked| *asked != found)
-                .map(|asked| format!("`model.gpt.{key}` is {asked}, but `model.init_from` holds a model with {found}"))
-        })
-        .collect();
-        if !contradictions.is_empty() {
-            return Err(ConfigError(format!(
-                "{}; hint: leave the shape keys out, they are read from the directory",
-                contradictions.join("; ")
-            )));
-        }
-        let eps = settings.layer_norm_eps.unwrap_or(self.layer_norm_eps);
-        Self { layer_norm_eps: eps, ..self }.with_dropouts(settings).check(tokenizer_size)
-    }
-
-    fn with_dropouts(self, settings: &GptSettings) -> Self {
-        let settings = settings.with_dropout_spread();
-        Self {
-            embd_dropout: settings.embd_dropout.unwrap_or(self.embd_dropout),
-            attn_dropout: settings.attn_dropout.unwrap_or(self.attn_dropout),
-            resid_dropout: settings.resid_dropout.unwrap_or(self.resid_dropout),
-            ..self
-        }
-    }
-
-    fn check(self, tokenizer_size: usize) -> Result<Self, ConfigError> {
-        if self.n_head == 0 || !self.d_model.is_multiple_of(self.n_head) {
-            return Err(ConfigError(format!(
-                "`d_model` is {}, which `n_head` = {} does not divide",
-                self.d_model, self.n_head
-            )));
-        }
-        if self.vocab_size < tokenizer_size {
-            return Err(ConfigError(format!(
-                "the model's vocabulary has {} entries, but the tokenizer has {tokenizer_size}; hint: use the \
-                 tokenizer the model was trained with, or a larger `model.gpt.vocab_size`",
-                self.vocab_size
-            )));
-        }
-        Ok(self)
-    }
-
-    /// The `config.json` that HuggingFace reads this model from.
-    pub fn to_hf(&self, end_of_text: Option<u32>) -> Value {
-        json!({
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "activation_function": "gelu_new",
-            "n_layer": self.n_layer,
-            "n_head": self.n_head,
-            "n_embd": self.d_model,
-            "n_inner": self.d_ff,
-            "n_positions": self.max_seq_len,
-            "n_ctx": self.max_seq_len,
-            "vocab_size": self.vocab_size,
-            "embd_pdrop": self.embd_dropout,
-            "attn_pdrop": self.attn_dropout,
-            "resid_pdrop": self.resid_dropout,
-            "layer_norm_epsilon": self.layer_norm_eps,
-            "initializer_range": INITIALIZER_RANGE,
-            "bos_token_id": end_of_text,
-            "eos_token_id": end_of_text,
-            "tie_word_embeddings": true,
-            "dtype": "float32",
-            "torch_dtype": "float32",
-        })
-    }
-
-    /// Reads a HuggingFace `config.json` of the `gpt2` family.
-    ///
-    /// # Errors
-    /// Another family, a missing key, or an option that would compute something else than this model does.
-    pub fn from_hf(config: &Value) -> Result<Self, ConfigError> {
-        let family = config["model_type"].as_str().unwrap_or("missing");
-        if family != "gpt2" {
-            return Err(ConfigError(format!("config.json: `model_type` is \"{family}\"; hint: `gpt2` is supported")));
-        }
-        let size =
-            |key: &str| {
-                config[key].as_u64().filter(|v| *v > 0).map(|v| v as usize).ok_or_else(|| {
-                    ConfigError(format!("config.json: `{key}` is missing or not a positive whole number"))
-                })
-            };
-        let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
-        for (key, fits, needed) in [
-            (
-                "activation_function",
-                config["activation_function"].as_str().is_none_or(|a| a == "gelu_new" || a == "gelu_pytorch_tanh"),
-                "the tanh GELU (\"gelu_new\")",
-            ),
-            (
-                "tie_word_embeddings",
-                config["tie_word_embeddings"].as_bool().unwrap_or(true),
-                "a head tied to the embedding (true)",
-            ),
-            ("scale_attn_weights", config["scale_attn_weights"].as_bool().unwrap_or(true), "scaled attention (true)"),
-            (
-                "scale_attn_by_inverse_layer_idx",
-                !config["scale_attn_by_inverse_layer_idx"].as_bool().unwrap_or(false),
-                "attention not scaled by layer (false)",
-            ),
-            (
-                "add_cross_attention",
-                !config["add_cross_attention"].as_bool().unwrap_or(false),
-                "no cross attention (false)",
-            ),
-        ] {
-            if !fits {
-                return Err(ConfigError(format!(
-                    "config.json: `{key}` is {}, but only {needed} is supported",
-                    config[key]
-                )));
-            }
-        }
-        let d_model = size("n_embd")?;
-        let vocab_size = size("vocab_size")?;
-        let d_ff = if config["n_inner"].is_null() { 4 * d_model } else { size("n_inner")? };
-        Self {
-            n_layer: size("n_layer")?,
-            n_head: size("n_head")?,
-            d_model,
-            d_ff,
-            max_seq_len: size("n_positions")?,
-            vocab_size,
-            // HuggingFace's GPT2Config defaults.
-            embd_dropout: number("embd_pdrop", 0.1),
-            attn_dropout: number("attn_pdrop", 0.1),
-            resid_dropout: number("resid_pdrop", 0.1),
-            layer_norm_eps: number("layer_norm_epsilon", GPT2_LAYER_NORM_EPS),
-        }
-        .check(0)
-    }
-
-    /// Parameters by part, without building the model; the tied head adds none.
-    pub fn parameters(&self) -> Vec<(&'static str, usize)> {
-        let (d, f, l) = (self.d_model, self.d_ff, self.n_layer);
-        vec![
-            ("token embedding (tied head)", self.vocab_size * d),
-            ("position embedding", self.max_seq_len * d),
-            ("attention", l * (d * 3 * d + 3 * d + d * d + d)),
-            ("feed-forward", l * (d * f + f + f * d + d)),
-            ("layer norms", l * 4 * d + 2 * d),
-        ]
-    }
-}
 
 /// One transformer block: attention, then feed-forward, each on a normalized copy of the residual stream.
 #[derive(Module, Debug)]
@@ -324,55 +92,6 @@ pub struct Gpt {
     embd_dropout: f64,
     #[module(skip)]
     int8_head: Int8Head,
-}
-
-/// What the language-model classes of `transformers` put before the names of a base model.
-const PREFIX: &str = "transformer.";
-
-/// The linear layers of GPT-2 are `Conv1D`, stored `[in, out]` as Burn's are: nothing is transposed. Adapters are PyTorch's
-/// linear layers, stored `[out, in]`.
-impl Family for Gpt {
-    const ADAPTABLE: &'static [&'static str] = &["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
-
-    fn name(path: &str) -> String {
-        format!("{PREFIX}{}", lora::named(path))
-    }
-
-    fn stored(parameter: Flat) -> Vec<Flat> {
-        let Flat { name, shape, values } = parameter;
-        if !lora::is_adapter(&name) {
-            return vec![Flat { name, shape, values }];
-        }
-        let [rows, columns] = [shape[0], shape[1]];
-        let values = values.reshape([rows, columns]).transpose().reshape([rows * columns]);
-        vec![Flat { name, shape: vec![columns, rows], values }]
-    }
-
-    /// Names may lack the prefix, as base models' do; older files carry the causal mask as a buffer.
-    fn parameters_of(tensors: &Tensors) -> BTreeMap<String, Found<'_>> {
-        let is_mask = |name: &str| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-        let full = |name: &str| match name.starts_with(PREFIX) || name == "lm_head.weight" {
-            true => name.to_string(),
-            false => Self::name(name),
-        };
-        tensors
-            .iter()
-            .filter(|(name, _)| !is_mask(name))
-            .map(|(name, tensor)| {
-                let transposed = lora::is_adapter(name) && tensor.shape.len() == 2;
-                let in_layout = if transposed { Cow::Owned(transpose(tensor)) } else { Cow::Borrowed(tensor) };
-                (full(name), Found { names: vec![name], tensor: in_layout })
-            })
-            .collect()
-    }
-
-    fn place(name: &str) -> Place {
-        match Place::of_layer(name, ".h.") {
-            Some(layer) => layer,
-            None if name.contains(".wte.") || name.contains(".wpe.") => Place::Embeddings,
-            None => Place::Head,
-        }
-    }
 }
 
 impl Gpt {

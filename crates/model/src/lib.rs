@@ -21,7 +21,7 @@ pub mod pass;
 pub mod weights;
 
 pub use bert::{Bert, BertConfig, BertHead, Problem};
-pub use config::{BertSettings, GptSettings, ModelConfig};
+pub use config::{BertSettings, ConfigError, GptSettings, ModelConfig};
 pub use device::{DeviceChoice, OpenDevice};
 pub use gpt::{Gpt, GptConfig};
 pub use kernels::{Precision, Support, in_thread_pool, keep_freed_memory, support, supports_int8};

@@ -3,7 +3,7 @@
 //! Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", and PEFT's `tuners/lora`, whose names,
 //! layout and initialization are kept.
 
-use crate::gpt::ConfigError;
+use crate::config::ConfigError;
 use crate::pass::Pass;
 use crate::weights::{self, Family, Initial};
 use burn::module::Module;

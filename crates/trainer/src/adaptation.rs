@@ -57,7 +57,7 @@ impl Adaptation {
                 lora.rank
             )));
         }
-        let refused = |error: model::gpt::ConfigError| Error::Config(error.to_string());
+        let refused = |error: model::ConfigError| Error::Config(error.to_string());
         let whole = match model {
             NetworkConfig::Gpt(_) => {
                 lora.layers::<Gpt>().map_err(refused)?;

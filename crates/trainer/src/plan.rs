@@ -318,7 +318,7 @@ struct Shape {
 
 impl Shape {
     fn of(config: &RunConfig, tokenizer: &Tokenizer, head: BertHead) -> Result<Self, Error> {
-        let refused = |error: model::gpt::ConfigError| Error::Config(error.to_string());
+        let refused = |error: model::ConfigError| Error::Config(error.to_string());
         let ids = tokenizer.vocab_size();
         let initial = config.model.init_from.as_deref();
         if is_encoder(config)? {

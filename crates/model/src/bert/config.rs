@@ -1,7 +1,6 @@
 //! A BERT's shape and head, and HuggingFace's `config.json` of it.
 
-use crate::config::BertSettings;
-use crate::gpt::ConfigError;
+use crate::config::{BertSettings, ConfigError};
 use serde_json::{Map, Value, json};
 
 /// BERT's `initializer_range`: the standard deviation of fresh weights.
