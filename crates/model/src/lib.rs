@@ -18,6 +18,7 @@ pub mod kv_cache;
 pub mod lora;
 pub mod loss;
 pub mod pass;
+mod shape;
 pub mod weights;
 
 pub use bert::{Bert, BertConfig, BertHead, Problem};

@@ -1,6 +1,7 @@
 //! A BERT's shape and head, and HuggingFace's `config.json` of it.
 
 use crate::config::{BertSettings, ConfigError};
+use crate::shape;
 use serde_json::{Map, Value, json};
 
 /// BERT's `initializer_range`: the standard deviation of fresh weights.
@@ -236,7 +237,7 @@ impl BertConfig {
         tokenizer_size: usize,
         head: BertHead,
     ) -> Result<Self, ConfigError> {
-        let contradictions: Vec<String> = [
+        let keys = [
             ("n_layer", settings.n_layer, self.n_layer),
             ("n_head", settings.n_head, self.n_head),
             ("d_model", settings.d_model, self.d_model),
@@ -244,20 +245,8 @@ impl BertConfig {
             ("max_seq_len", settings.max_seq_len, self.max_seq_len),
             ("vocab_size", settings.vocab_size, self.vocab_size),
             ("type_vocab_size", settings.type_vocab_size, self.type_vocab_size),
-        ]
-        .into_iter()
-        .filter_map(|(key, asked, found)| {
-            asked
-                .filter(|asked| *asked != found)
-                .map(|asked| format!("`model.bert.{key}` is {asked}, but `model.init_from` holds a model with {found}"))
-        })
-        .collect();
-        if !contradictions.is_empty() {
-            return Err(ConfigError(format!(
-                "{}; hint: leave the shape keys out, they are read from the directory",
-                contradictions.join("; ")
-            )));
-        }
+        ];
+        shape::agree("bert", &keys)?;
         let hidden_dropout = settings.hidden_dropout.or(settings.dropout).unwrap_or(self.hidden_dropout);
         Self {
             hidden_dropout,
@@ -299,19 +288,8 @@ impl BertConfig {
         if classifies && self.head.labels().is_empty() {
             return Err(ConfigError("a classifier needs at least one label".into()));
         }
-        if self.n_head == 0 || !self.d_model.is_multiple_of(self.n_head) {
-            return Err(ConfigError(format!(
-                "`d_model` is {}, which `n_head` = {} does not divide",
-                self.d_model, self.n_head
-            )));
-        }
-        if self.vocab_size < tokenizer_size {
-            return Err(ConfigError(format!(
-                "the model's vocabulary has {} entries, but the tokenizer has {tokenizer_size}; hint: use the \
-                 tokenizer the model was trained with, or a larger `model.bert.vocab_size`",
-                self.vocab_size
-            )));
-        }
+        shape::check_heads(self.d_model, self.n_head)?;
+        shape::check_vocabulary("bert", self.vocab_size, tokenizer_size)?;
         Ok(self)
     }
 
@@ -365,32 +343,21 @@ impl BertConfig {
         if family != "bert" {
             return Err(ConfigError(format!("config.json: `model_type` is \"{family}\"; hint: `bert` is needed here")));
         }
-        let off = |key: &str| !config[key].as_bool().unwrap_or(false);
+        let off = |key: &str| !shape::is_on(config, key, false);
         let only = |key: &str, name: &str| config[key].as_str().is_none_or(|found| found == name);
-        for (key, fits, needed) in [
+        let options = [
             ("hidden_act", only("hidden_act", "gelu"), "the GELU with the error function (\"gelu\")"),
             ("position_embedding_type", only("position_embedding_type", "absolute"), "\"absolute\""),
             (
                 "tie_word_embeddings",
-                config["tie_word_embeddings"].as_bool().unwrap_or(true),
+                shape::is_on(config, "tie_word_embeddings", true),
                 "a head tied to the embedding (true)",
             ),
             ("is_decoder", off("is_decoder"), "an encoder (false)"),
             ("add_cross_attention", off("add_cross_attention"), "no cross attention (false)"),
-        ] {
-            if !fits {
-                return Err(ConfigError(format!(
-                    "config.json: `{key}` is {}, but only {needed} is supported",
-                    config[key]
-                )));
-            }
-        }
-        let size =
-            |key: &str| {
-                config[key].as_u64().filter(|v| *v > 0).map(|v| v as usize).ok_or_else(|| {
-                    ConfigError(format!("config.json: `{key}` is missing or not a positive whole number"))
-                })
-            };
+        ];
+        shape::refuse_other_options(config, &options)?;
+        let size = |key: &str| shape::size(config, key);
         // HuggingFace's BertConfig defaults.
         let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
         let hidden_dropout = number("hidden_dropout_prob", 0.1);

@@ -1,6 +1,7 @@
 //! A GPT-2's shape, and HuggingFace's `config.json` of it.
 
 use crate::config::{ConfigError, GPT2_LAYER_NORM_EPS, GptSettings};
+use crate::shape;
 use serde_json::{Value, json};
 
 /// The shape of a GPT-2 and its dropouts.
@@ -77,27 +78,15 @@ impl GptConfig {
     /// # Errors
     /// Every shape key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
     pub fn overridden(self, settings: &GptSettings, tokenizer_size: usize) -> Result<Self, ConfigError> {
-        let contradictions: Vec<String> = [
+        let keys = [
             ("n_layer", settings.n_layer, self.n_layer),
             ("n_head", settings.n_head, self.n_head),
             ("d_model", settings.d_model, self.d_model),
             ("d_ff", settings.d_ff, self.d_ff),
             ("max_seq_len", settings.max_seq_len, self.max_seq_len),
             ("vocab_size", settings.vocab_size, self.vocab_size),
-        ]
-        .into_iter()
-        .filter_map(|(key, asked, found)| {
-            asked
-                .filter(|asked| *asked != found)
-                .map(|asked| format!("`model.gpt.{key}` is {asked}, but `model.init_from` holds a model with {found}"))
-        })
-        .collect();
-        if !contradictions.is_empty() {
-            return Err(ConfigError(format!(
-                "{}; hint: leave the shape keys out, they are read from the directory",
-                contradictions.join("; ")
-            )));
-        }
+        ];
+        shape::agree("gpt", &keys)?;
         let eps = settings.layer_norm_eps.unwrap_or(self.layer_norm_eps);
         Self { layer_norm_eps: eps, ..self }.with_dropouts(settings).check(tokenizer_size)
     }
@@ -113,19 +102,8 @@ impl GptConfig {
     }
 
     fn check(self, tokenizer_size: usize) -> Result<Self, ConfigError> {
-        if self.n_head == 0 || !self.d_model.is_multiple_of(self.n_head) {
-            return Err(ConfigError(format!(
-                "`d_model` is {}, which `n_head` = {} does not divide",
-                self.d_model, self.n_head
-            )));
-        }
-        if self.vocab_size < tokenizer_size {
-            return Err(ConfigError(format!(
-                "the model's vocabulary has {} entries, but the tokenizer has {tokenizer_size}; hint: use the \
-                 tokenizer the model was trained with, or a larger `model.gpt.vocab_size`",
-                self.vocab_size
-            )));
-        }
+        shape::check_heads(self.d_model, self.n_head)?;
+        shape::check_vocabulary("gpt", self.vocab_size, tokenizer_size)?;
         Ok(self)
     }
 
@@ -164,14 +142,9 @@ impl GptConfig {
         if family != "gpt2" {
             return Err(ConfigError(format!("config.json: `model_type` is \"{family}\"; hint: `gpt2` is supported")));
         }
-        let size =
-            |key: &str| {
-                config[key].as_u64().filter(|v| *v > 0).map(|v| v as usize).ok_or_else(|| {
-                    ConfigError(format!("config.json: `{key}` is missing or not a positive whole number"))
-                })
-            };
+        let size = |key: &str| shape::size(config, key);
         let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
-        for (key, fits, needed) in [
+        let options = [
             (
                 "activation_function",
                 config["activation_function"].as_str().is_none_or(|a| a == "gelu_new" || a == "gelu_pytorch_tanh"),
@@ -179,28 +152,18 @@ impl GptConfig {
             ),
             (
                 "tie_word_embeddings",
-                config["tie_word_embeddings"].as_bool().unwrap_or(true),
+                shape::is_on(config, "tie_word_embeddings", true),
                 "a head tied to the embedding (true)",
             ),
-            ("scale_attn_weights", config["scale_attn_weights"].as_bool().unwrap_or(true), "scaled attention (true)"),
+            ("scale_attn_weights", shape::is_on(config, "scale_attn_weights", true), "scaled attention (true)"),
             (
                 "scale_attn_by_inverse_layer_idx",
-                !config["scale_attn_by_inverse_layer_idx"].as_bool().unwrap_or(false),
+                !shape::is_on(config, "scale_attn_by_inverse_layer_idx", false),
                 "attention not scaled by layer (false)",
             ),
-            (
-                "add_cross_attention",
-                !config["add_cross_attention"].as_bool().unwrap_or(false),
-                "no cross attention (false)",
-            ),
-        ] {
-            if !fits {
-                return Err(ConfigError(format!(
-                    "config.json: `{key}` is {}, but only {needed} is supported",
-                    config[key]
-                )));
-            }
-        }
+            ("add_cross_attention", !shape::is_on(config, "add_cross_attention", false), "no cross attention (false)"),
+        ];
+        shape::refuse_other_options(config, &options)?;
         let d_model = size("n_embd")?;
         let vocab_size = size("vocab_size")?;
         let d_ff = if config["n_inner"].is_null() { 4 * d_model } else { size("n_inner")? };
