@@ -12,7 +12,7 @@ use std::ops::Range;
 /// Up to this many rows are few. Each row's numbers then are the same bits whatever stands in the others.
 pub(crate) const FEW_ROWS: usize = 64;
 
-/// From this many rows on tiles make up for packing the large matrix.
+/// From this many rows on tiles are faster, which hold the sums of several rows while they read the large matrix.
 const TILED: usize = 8;
 
 /// Rows of the large matrix that are read side by side: as many streams as processors foresee.
