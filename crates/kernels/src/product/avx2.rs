@@ -20,7 +20,7 @@ static TILES: [&[Tile]; ROWS] = [
 ];
 
 const fn tier(pack: Pack, in_place: bool) -> Tier {
-    Tier::plain(ROWS, LANES, &TILES, pack, in_place)
+    Tier { together: 4, ..Tier::plain(ROWS, LANES, &TILES, pack, in_place) }
 }
 
 pub(super) static F32: Tier = tier(pack, true);
@@ -214,27 +214,27 @@ pub(super) fn lane_sums(x: [__m256; 8]) -> __m256 {
 
 /// SAFETY: see [`Pack`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pack(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+unsafe fn pack(packed: *mut f32, width: usize, next: usize, source: Sequences) {
     let Sequences { start, across, along, count, depth } = source;
     if along != 1 && across != 1 {
         // SAFETY: the caller's.
-        return unsafe { portable::pack::<{ portable::FULL }>(packed, width, second, source) };
+        return unsafe { portable::pack::<{ portable::FULL }>(packed, width, next, source) };
     }
-    let panels = if second == 0 { 1 } else { count.div_ceil(width) };
+    let panels = if next == 0 { 1 } else { count.div_ceil(width) };
     if across == 1 {
-        // A few rows at a time, whose cache lines stay until every panel has its part of them.
+        // As many rows at a time as are asked for ahead: their cache lines stay until every panel has its part.
         for steps in (0..depth).step_by(AHEAD).map(|first| first..(first + AHEAD).min(depth)) {
             for panel in 0..panels {
                 for w in (0..width).step_by(LANES) {
                     let there = count.saturating_sub(panel * width + w);
                     let (partial, of_sequences) = (there < LANES, mask(there));
                     let from = |step: usize| start.wrapping_add(step * along + panel * width + w);
-                    let at = |step: usize| packed.wrapping_add(panel * second + step * width + w);
+                    let at = |step: usize| packed.wrapping_add(panel * next + step * width + w);
                     let last = steps.end - 1;
                     for step in steps.start..last {
                         prefetch(from(step + AHEAD));
-                        // SAFETY: no sequence but the `count` there are; what is stored beyond a step's `width` numbers is
-                        // written again with the next step.
+                        // SAFETY: no sequence but the `count` there are; what is stored beyond a step's `width`
+                        // numbers is written again with the step after it.
                         unsafe { _mm256_storeu_ps(at(step), load(from(step), partial, of_sequences)) };
                     }
                     prefetch(from(last + AHEAD));
@@ -249,7 +249,7 @@ unsafe fn pack(packed: *mut f32, width: usize, second: usize, source: Sequences)
         for w in (0..width).step_by(LANES) {
             let first = panel * width + w;
             let there = count.saturating_sub(first);
-            let packed = packed.wrapping_add(panel * second + w);
+            let packed = packed.wrapping_add(panel * next + w);
             for step in (0..depth).step_by(LANES) {
                 let left = depth - step;
                 let of_steps = mask(left);

@@ -26,14 +26,14 @@ const NEAR: usize = 512;
 /// # Shapes
 /// - `a`: `[m, k]`, `b`: `[k, n]`, both row-major, `bias`: `[n]`, `dst`: `[m, n]`; panics if they differ
 pub(crate) fn few_rows_product(dst: MatrixMut, bias: &[f32], a: Matrix, b: Matrix, precision: Precision) {
-    let tier = Tier::of(precision);
-    if a.rows >= TILED || precision != Precision::F32 {
-        return parallel_product(dst, Start::Row(bias), a, b, precision);
-    }
     assert!(
         dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows && bias.len() == b.cols,
         "shapes of a product"
     );
+    let tier = Tier::of(precision);
+    if a.rows >= TILED || precision != Precision::F32 {
+        return parallel_product(dst, Start::Row(bias), a, b, precision);
+    }
     // Runs of each row as long as they can be, for the prefetcher. Where they are cut changes no sum.
     let width = match a.rows * a.cols * b.cols {
         few if few < SMALL => b.cols.max(1),
@@ -59,8 +59,8 @@ pub(crate) fn few_rows_product(dst: MatrixMut, bias: &[f32], a: Matrix, b: Matri
     });
 }
 
-/// Adds to the sums of each row of `a`, `columns` each, what `steps` of them add, of which these are the rows of the right
-/// operand. Where steps are missing the last stands for them.
+/// Adds to the sums of each row of `a`, `columns` each, what `steps` of them add, of which these are the rows of the
+/// right operand. Where steps are missing the last stands for them.
 fn add_rows(sums: &mut [f32], columns: usize, a: Matrix, steps: Range<usize>, rows: [&[f32]; STREAMS]) {
     for near in (0..columns).step_by(NEAR) {
         let near = near..(near + NEAR).min(columns);

@@ -154,10 +154,10 @@ impl IncomingRows<'_> {
             let of_piece = here.start - steps.start..here.end - steps.start;
             panels.par_iter().with_min_len(8).for_each(|panels| {
                 let at = layout.offset(&block, panels.start) + (here.start - block.start) * layout.width(panels.start);
-                let second = layout.whole() * block.len();
+                let next = layout.whole() * block.len();
                 // SAFETY: the steps of a panel follow each other, from `offset` on for each block, the next panel is a
                 // whole one further on, and the operand's memory has its length.
-                unsafe { pack_steps(layout, rows.t(), &of_piece, panels.clone(), memory.at(at), second) };
+                unsafe { pack_steps(layout, rows.t(), &of_piece, panels.clone(), memory.at(at), next) };
             });
         }
     }

@@ -166,7 +166,7 @@ fn pack_panels(
     unsafe { pack_steps(layout, operand, block, panels, packed.as_mut_ptr().cast(), size) }
 }
 
-/// Packs some steps of panels that are packed together to `packed`, each `second` numbers further on than the last.
+/// Packs some steps of panels that are packed together to `packed`, each `next` numbers further on than the last.
 ///
 /// # Safety
 /// They take as many numbers as these steps of them have, and nothing else reads or writes these meanwhile.
@@ -176,7 +176,7 @@ unsafe fn pack_steps(
     steps: &Range<usize>,
     panels: Range<usize>,
     packed: *mut f32,
-    second: usize,
+    next: usize,
 ) {
     let (width, first) = (layout.width(panels.start), panels.start * layout.whole());
     let from = steps.start * layout.tier.pair;
@@ -184,7 +184,7 @@ unsafe fn pack_steps(
     assert!(!panels.is_empty() && panels.len() <= layout.together());
     let depth = (steps.end * layout.tier.pair).min(operand.cols) - from;
     let count = (panels.len() * layout.whole()).min(operand.rows - first);
-    let second = if panels.len() == 1 { 0 } else { second };
+    let next = if panels.len() == 1 { 0 } else { next };
     // SAFETY: `packed` takes `width` numbers for each step of each panel (the caller's), and the operand holds `count`
     // sequences from `first` on and `depth` numbers of each from `from` on (asserted). A tier is only ever chosen if
     // the processor has it.
@@ -194,7 +194,7 @@ unsafe fn pack_steps(
         match layout.tier.pack_rows {
             Some(pack_rows) if layout.in_rows => pack_rows(packed, width, steps.len(), source),
             _ => {
-                (layout.tier.pack)(packed, width, second, source);
+                (layout.tier.pack)(packed, width, next, source);
                 // Steps that only fill up; tiers that have some never pack panels together.
                 let written = depth.div_ceil(layout.tier.pair) * width;
                 packed.add(written).write_bytes(0, steps.len() * width - written);
@@ -286,16 +286,20 @@ fn multiply(tier: &'static Tier, dst: &mut MatrixMut, start: Start, left: Side, 
                 let right = Panels::of(tier, Role::Right, right, &block, right_memory);
                 for (panel, column) in (0..cols).step_by(tier.columns()).enumerate() {
                     let columns = tier.columns().min(cols - column);
-                    // Each tile asks for its share of the panel that comes next: of the columns that follow, or where the
-                    // operand lies in place for a cache line of each of its rows, or of the next block's.
+                    // Each tile asks for its share of the panel that comes next: the columns that follow, or where
+                    // the operand lies in place also the next block's.
                     let following = match right_in_place && column + columns == cols {
                         true => right.start.wrapping_add(block.len() * right.along),
                         false => right.panel(panel + 1).start,
                     };
                     let right = right.panel(panel);
-                    let share = tier.columns().div_ceil(rows.div_ceil(tier.rows));
-                    let (share, along) =
-                        if right_in_place { (LINE, right.along) } else { (share * block.len(), share) };
+                    // In place that is a cache line of each row, else numbers that lie side by side.
+                    let (share, along) = if right_in_place {
+                        (LINE, right.along)
+                    } else {
+                        let width = tier.columns().div_ceil(rows.div_ceil(tier.rows));
+                        (width * block.len(), width)
+                    };
                     let tile = tier.tile(tier.rows.min(rows), columns);
                     for (panel, row) in (0..rows).step_by(tier.rows).enumerate() {
                         let height = tier.rows.min(rows - row);

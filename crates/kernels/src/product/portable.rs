@@ -57,16 +57,16 @@ unsafe fn tile<const M: usize, const V: usize>(steps: usize, left: Operand, righ
 }
 
 /// SAFETY: see [`Pack`].
-pub(super) unsafe fn pack<const FORMAT: u8>(packed: *mut f32, width: usize, second: usize, source: Sequences) {
+pub(super) unsafe fn pack<const FORMAT: u8>(packed: *mut f32, width: usize, next: usize, source: Sequences) {
     let Sequences { start, across, along, count, depth } = source;
-    let panels = if second == 0 { 1 } else { count.div_ceil(width) };
+    let panels = if next == 0 { 1 } else { count.div_ceil(width) };
     for (panel, first) in (0..panels * width).step_by(width).enumerate() {
         for step in 0..depth {
             for w in 0..width {
                 // SAFETY: below `count` and `depth` are numbers of the source; each panel has `width` for each step.
                 unsafe {
                     let value = if first + w < count { *start.add((first + w) * across + step * along) } else { 0.0 };
-                    *packed.add(panel * second + step * width + w) = round::<FORMAT>(value);
+                    *packed.add(panel * next + step * width + w) = round::<FORMAT>(value);
                 }
             }
         }

@@ -29,6 +29,7 @@ pub(crate) fn parallel_product(dst: MatrixMut, start: Start, a: Matrix, b: Matri
     }
     if b.cols > 4 * a.rows {
         return with_shared(tier, Role::Left, left, |left| {
+            // Where columns are cut changes no sum: as wide as threads leave them, for runs along memory.
             let width =
                 b.cols.div_ceil(2 * rayon::current_num_threads()).clamp(1, 192).next_multiple_of(tier.columns());
             dst.column_pieces(width).into_par_iter().enumerate().with_max_len(1).for_each(|(i, mut dst)| {

@@ -64,13 +64,15 @@ pub(super) struct Sequences {
 }
 
 /// Copies sequences (`width` of them, with zeros for what is missing) into the order a tile reads them: to
-/// `packed[step * width + w]`. With a `second` that is not zero, as many panels are packed at once as the sequences
-/// need: sequences from `width` on go to `packed[second + step * width + w - width]`, and so on.
+/// `packed[step * width + w]`. With a `next` that is not zero, as many panels are packed at once as the sequences
+/// need, each `next` numbers behind the last: sequences from `width` on go to `packed[next + step * width + w - width]`,
+/// and so on. They are at most [`Tier::together`].
 ///
-/// Arguments: packed, width, second, source.
+/// Arguments: packed, width, next, source.
 ///
 /// # Safety
-/// The processor has the instructions. `packed` takes `width` numbers for each step of each panel, and the source's numbers exist.
+/// The processor has the instructions. `packed` takes `width` numbers for each step of each panel, and the source's
+/// numbers exist.
 pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Sequences);
 
 /// Copies sequences one after another, [`Tier::run`] steps of each at a time: to `packed[w * run + step]` of each run,
@@ -127,7 +129,8 @@ pub(super) struct Tier {
     pub turns_rows: bool,
     /// Steps of a sequence that lie together there: at most a block.
     pub run: usize,
-    /// Panels of a left operand that are packed together, unless they are packed in rows: cache lines are then read once.
+    /// Panels of a left operand that are packed together, unless they are packed in rows: as many as fill a vector, or
+    /// more, so that cache lines are read once.
     pub together: usize,
     /// Numbers along the summed side in one step of a tile.
     pub pair: usize,
@@ -158,7 +161,7 @@ impl Tier {
             pack_rows: None,
             turns_rows: false,
             run: usize::MAX,
-            together: if 2 * rows == lanes { 2 } else { 4 },
+            together: lanes / rows,
             pair: 1,
             block: 192,
             multiple: 1,
