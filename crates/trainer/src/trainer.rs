@@ -3,17 +3,14 @@
 use crate::adaptation::Adaptation;
 use crate::config::{Precision, RunConfig};
 use crate::error::Error;
-use crate::evaluate::evaluate_network;
-use crate::event::{EvalReport, Event, Outcome, Purpose, StepReport};
+use crate::event::{Event, Outcome, Purpose, StepReport};
 use crate::forward::{StepOptions, trained_weights};
 use crate::loss_scale::LossScale;
 use crate::memory::peak_bytes;
-use crate::metrics::{Report, higher_is_better};
 use crate::network::{Network, NetworkConfig};
-use crate::observer::{Observers, save_confusion};
+use crate::observer::Observers;
 use crate::optimizer::{Optimizer, Rates, Scale, clip_factor, first_not_finite, squared_norm};
 use crate::plan::{Plan, Prepared, build_model, restore_model};
-use crate::predictions::PredictionReport;
 use crate::readings::{Figures, Readings};
 use crate::resume::{self, Resume};
 use crate::schedule::Schedule;
@@ -24,10 +21,14 @@ use kernels::{Support, in_thread_pool};
 use model::weights::{Flat, Freeze};
 use model::{Gpt, OpenDevice};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+mod evaluation;
+mod interval;
+
+use interval::{Interval, named};
 
 /// Micro-batches prepared ahead of the one in use.
 const PREFETCH: usize = 4;
@@ -439,75 +440,6 @@ impl Trainer {
         self.model.as_ref().expect("the model is only away during an update")
     }
 
-    /// Evaluates on the validation rows and shows a sample; whether this is the best model so far by the figure that the
-    /// config names.
-    fn evaluate(&mut self, observers: &mut Observers, sampler: &mut Option<&mut dyn Sampler>) -> bool {
-        let step = self.progress.step;
-        let frozen = self.model().valid();
-        let mut is_best = false;
-        if let Some(rows) = &self.validation {
-            let clock = Instant::now();
-            let device = self.device.clone().inner();
-            let batches = rows.batches(self.config.train.micro_batch_size);
-            let result = in_thread_pool(&device, || {
-                evaluate_network(&frozen, batches, self.config.train.precision.into(), &device)
-            });
-            let (labels, threshold) = (self.model_config.labels(), self.model_config.threshold());
-            let report = result.predictions.as_ref().and_then(|answers| answers.report(labels, threshold).ok());
-            let mut metrics = report.as_ref().map(Report::metrics).unwrap_or_default();
-            if let [_, _, ..] = self.plan.terms {
-                for (name, term) in self.plan.terms.iter().zip(&result.terms) {
-                    metrics.insert(format!("{name}_loss"), term.loss);
-                    metrics.insert(format!("{name}_accuracy"), term.accuracy);
-                }
-            }
-            // Where a text may have several labels it is the share of texts with exactly these.
-            let accuracy = metrics.get("accuracy").copied().unwrap_or(result.accuracy);
-            let name = &self.config.train.best_metric;
-            let value = match name.as_str() {
-                "loss" => result.loss,
-                "perplexity" => result.perplexity(),
-                "accuracy" => accuracy,
-                name => metrics.get(name).copied().unwrap_or(f64::NAN),
-            };
-            if value.is_nan() && result.loss.is_finite() {
-                observers.notify(&Event::Note(format!("this evaluation has no `train.best_metric` = \"{name}\"")));
-            }
-            let better = |best: &Best| match higher_is_better(name) {
-                Some(true) => value > best.metric,
-                _ => value < best.metric,
-            };
-            is_best = value.is_finite() && self.progress.best.as_ref().is_none_or(better);
-            if is_best {
-                self.progress.best = Some(Best { step, metric: value });
-            }
-            if is_best && let Some(PredictionReport::Classes(report)) = &report {
-                let dir = &self.config.train.output_dir;
-                let title = format!("step {step}, validation");
-                if let Err(error) = save_confusion(report, &title, dir) {
-                    observers.notify(&Event::Note(format!("no picture of the confusion matrix: {error}")));
-                }
-            }
-            observers.notify(&Event::Evaluated(EvalReport {
-                step,
-                loss: result.loss,
-                perplexity: result.perplexity(),
-                accuracy,
-                tokens: result.tokens,
-                metrics,
-                best: is_best,
-                elapsed: clock.elapsed(),
-            }));
-        }
-        if let (Some(sampler), Network::Gpt(frozen)) = (sampler, &frozen) {
-            match sampler.sample(frozen, &self.tokenizer, step) {
-                Ok(text) => observers.notify(&Event::Sample { step, text }),
-                Err(why) => observers.notify(&Event::Note(format!("no sample: {why}"))),
-            }
-        }
-        is_best
-    }
-
     fn save(&mut self, observers: &mut Observers, best: bool) -> Result<(), Error> {
         let run_dir = &self.config.train.output_dir;
         let progress = &self.progress;
@@ -543,49 +475,6 @@ impl Trainer {
         self.progress.last = Some(path.clone());
         observers.notify(&Event::Saved { step: self.progress.step, path, best });
         Ok(())
-    }
-}
-
-/// Several loss terms' figures by name; nothing of a single one, which is the loss itself.
-fn named(terms: &[&str], figures: Vec<f64>) -> BTreeMap<String, f64> {
-    match terms {
-        [_, _, ..] => terms.iter().map(|name| name.to_string()).zip(figures).collect(),
-        _ => BTreeMap::new(),
-    }
-}
-
-/// The steps since the last report.
-#[derive(Default)]
-struct Interval {
-    /// Of each loss term: the sum over its targets, and their weight.
-    terms: Vec<(f64, f64)>,
-    /// Read, padding apart.
-    tokens: usize,
-    time: Duration,
-    /// Of the last step.
-    norm: f64,
-}
-
-impl Interval {
-    fn add(&mut self, figures: Figures) {
-        self.terms.resize(figures.terms.len().max(self.terms.len()), (0.0, 0.0));
-        for ((sum, weight), (of_step, loss)) in self.terms.iter_mut().zip(&figures.terms) {
-            *sum += loss * of_step;
-            *weight += of_step;
-        }
-        self.norm = figures.norm;
-    }
-
-    fn term_losses(&self) -> Vec<f64> {
-        self.terms.iter().map(|(sum, weight)| sum / weight).collect()
-    }
-
-    fn mean_loss(&self) -> f64 {
-        self.terms.first().map_or(f64::NAN, |_| self.term_losses().iter().sum())
-    }
-
-    fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.time.as_secs_f64().max(1e-9)
     }
 }
 
