@@ -1,5 +1,7 @@
 //! The `firebox` binary: parses the command line, calls the libraries, renders what they say.
 
+// Both panic where nobody reads what they print; `report` has what does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![recursion_limit = "256"]
 
 mod commands;

@@ -42,7 +42,7 @@ impl Failure {
         if let Some(message) = self.message {
             // Config errors are whole lines with their own `file:line: error:`.
             let message = if message.contains(": error: ") { message } else { format!("error: {message}") };
-            let _ = writeln!(io::stderr(), "{message}");
+            say(message);
         }
         ExitCode::from(self.code)
     }
@@ -105,6 +105,11 @@ impl From<trainer::Error> for Failure {
     }
 }
 
+/// Says something to a person, a line on stderr. That nobody listens any more is no reason to stop.
+pub fn say(message: impl Display) {
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
 /// Prints one JSON value, the only thing a command with `--json` writes to stdout.
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
@@ -112,11 +117,15 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 
 /// Prints to stdout. A reader that went away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_if_read(text).map(|_| ())
+}
+
+/// Prints to stdout; whether anybody still reads it.
+pub fn print_if_read(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(OUTPUT, format!("stdout: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(OUTPUT, format!("stdout: {error}"))),
     }
 }

@@ -136,6 +136,11 @@ impl Classifier {
         Ok(self.of_encoded(&encoded))
     }
 
+    /// Tokens of a text at most.
+    pub fn max_seq_len(&self) -> usize {
+        self.opened.config.max_seq_len
+    }
+
     /// What texts go through before the model reads them.
     pub fn cleaner(&self) -> Option<&TextCleaner> {
         self.cleaner.as_ref()
@@ -208,10 +213,11 @@ impl Classifier {
         Ok(places.iter().zip(&probabilities[1..]).map(contribution).collect())
     }
 
-    /// The likeliest tokens at each `[MASK]` of a text, with the mask's place among the row's tokens.
+    /// The likeliest tokens at each `[MASK]` of a text, with the mask's place among the row's tokens; none where the text
+    /// has no mask, or it is cut off with the text's end.
     ///
     /// # Errors
-    /// As [`Classifier::predict`]; a text without `[MASK]`, or one whose mask is cut off with the text's end.
+    /// As [`Classifier::predict`].
     ///
     /// # Panics
     /// If the model predicts no tokens.
@@ -229,8 +235,7 @@ impl Classifier {
         tokens.push(specials.sep);
         let places: Vec<usize> = (0..tokens.len()).filter(|place| tokens[*place] == specials.mask).collect();
         if places.is_empty() {
-            let message = format!("no [MASK] within the first {} tokens", self.opened.config.max_seq_len);
-            return Err(Error::config("text", message, "write [MASK] where a token is to be guessed"));
+            return Ok(Vec::new());
         }
         let at: Vec<i32> = places.iter().map(|place| *place as i32).collect();
         let row = EncodedText { second: tokens.len(), tokens, truncated: false };

@@ -1,7 +1,7 @@
 //! `firebox chat`
 
 use super::{Weights, open_device, open_model};
-use crate::report::{DATA, Failure, OUTPUT, USAGE, print};
+use crate::report::{DATA, Failure, OUTPUT, USAGE, print, say};
 use inference::{ChatError, ChatSession, Reply, SamplingSettings};
 use rustyline::error::ReadlineError;
 use serde_json::json;
@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    eprintln!("device: {}; /help shows the commands", device.reason);
+    say(format!("device: {}; /help shows the commands", device.reason));
     let failed = |error: ReadlineError| Failure::new(DATA, format!("the terminal: {error}"));
     let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
     loop {
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
                     }
                 }
             }
-            Err(ReadlineError::Interrupted) => eprintln!("Ctrl-D ends the conversation"),
+            Err(ReadlineError::Interrupted) => say("Ctrl-D ends the conversation"),
             Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(failed(error)),
         }
@@ -105,7 +105,7 @@ fn take(session: &mut ChatSession, line: &str) -> Result<bool, Failure> {
         "/params" => params(session, rest)?,
         "/save" => save(session, Path::new(rest.trim()))?,
         "/regenerate" => answer(|on_text| session.regenerate(on_text))?,
-        _ if command.starts_with('/') => eprintln!("`{command}` is no command; /help shows them"),
+        _ if command.starts_with('/') => say(format!("`{command}` is no command; /help shows them")),
         _ => answer(|on_text| session.reply(line, on_text))?,
     }
     Ok(true)
@@ -126,13 +126,13 @@ fn answer(ask: impl FnOnce(&mut (dyn FnMut(&str) -> bool + Send)) -> Result<Repl
         Ok(reply) => {
             print("\n")?;
             if reply.forgotten > 0 {
-                eprintln!("({} oldest turns no longer fit and are forgotten)", reply.forgotten);
+                say(format!("({} oldest turns no longer fit and are forgotten)", reply.forgotten));
             }
             if !reply.ended {
-                eprintln!("(cut at the most new tokens; hint: /params max_new_tokens=512)");
+                say("(cut at the most new tokens; hint: /params max_new_tokens=512)");
             }
         }
-        Err(error) => eprintln!("{error}"),
+        Err(error) => say(error),
     }
     Ok(())
 }
@@ -142,13 +142,13 @@ fn params(session: &mut ChatSession, changes: &str) -> Result<(), Failure> {
     let mut sampling = session.sampling.clone();
     for change in changes.split_whitespace() {
         let Some((key, value)) = change.split_once('=') else {
-            eprintln!("`{change}`: expected KEY=VALUE, as temperature=0.5");
+            say(format!("`{change}`: expected KEY=VALUE, as temperature=0.5"));
             return Ok(());
         };
         let is_off = value == "off" && matches!(key, "top_k" | "top_p");
         let number = value.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
         let Some(number) = number.or(is_off.then_some(0.0)) else {
-            eprintln!("`{change}`: `{value}` is not a number");
+            say(format!("`{change}`: `{value}` is not a number"));
             return Ok(());
         };
         let optional = (!is_off).then_some(number);
@@ -159,13 +159,13 @@ fn params(session: &mut ChatSession, changes: &str) -> Result<(), Failure> {
             "seed" => sampling.seed = number as u64,
             "max_new_tokens" => session.max_new_tokens = (number as usize).max(1),
             _ => {
-                eprintln!("`{key}`: there are temperature, top_k, top_p, seed and max_new_tokens");
+                say(format!("`{key}`: there are temperature, top_k, top_p, seed and max_new_tokens"));
                 return Ok(());
             }
         }
     }
     if let Err(error) = inference::Sampler::new(sampling.clone()) {
-        eprintln!("{error}");
+        say(error);
         return Ok(());
     }
     session.sampling = sampling;
@@ -179,7 +179,7 @@ fn params(session: &mut ChatSession, changes: &str) -> Result<(), Failure> {
 /// Appends the conversation to a file of messages.
 fn save(session: &ChatSession, path: &Path) -> Result<(), Failure> {
     if path.as_os_str().is_empty() {
-        eprintln!("/save FILE");
+        say("/save FILE");
         return Ok(());
     }
     let messages: Vec<_> =
@@ -192,6 +192,6 @@ fn save(session: &ChatSession, path: &Path) -> Result<(), Failure> {
         .open(path)
         .and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()));
     written.map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", path.display())))?;
-    eprintln!("{count} messages in {}", path.display());
+    say(format!("{count} messages in {}", path.display()));
     Ok(())
 }

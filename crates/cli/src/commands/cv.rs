@@ -5,7 +5,7 @@ use super::eval::run_examples;
 use super::train::watch_signals;
 use super::trials::{self, TrialResult};
 use super::{eval::Part, open_device};
-use crate::report::{DIVERGED, Failure, USAGE, print, print_json};
+use crate::report::{DIVERGED, Failure, USAGE, print, print_json, say};
 use data::SourceConfig;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
     let stop = watch_signals()?;
     let device = open_device(&base.train.device)?;
-    eprintln!("device: {}; {count} runs in {}", device.reason, out.display());
+    say(format!("device: {}; {count} runs in {}", device.reason, out.display()));
     let mut results = Vec::new();
     for (index, (set, config)) in runs.iter().enumerate() {
         let heading = format!("{name} {} of {count}", index + 1);

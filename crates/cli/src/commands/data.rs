@@ -1,6 +1,6 @@
 //! `firebox data`
 
-use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
+use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json, say};
 use data::SourceConfig;
 use data::chat::{self, ChatStats, Conversation, Redactor, Rule, Severity, TokenKind};
 use data::config::{ChatConfig, ChatFormat, OnBadRow, ProblemConfig, RedactConfig, RedactKind, RedactPattern};
@@ -159,7 +159,7 @@ fn preview(arguments: &Preview) -> Result<(), Failure> {
     if let Some(path) = &arguments.html {
         let title = format!("{}: training rows", arguments.of.config.display());
         checkpoint::disk::write_atomically(path, chat::page(&title, &rows).as_bytes())?;
-        eprintln!("{} rows in {}", rows.len(), path.display());
+        say(format!("{} rows in {}", rows.len(), path.display()));
         return Ok(());
     }
     if arguments.of.json {

@@ -5,7 +5,7 @@ use crate::report::{CHECKPOINT, Failure, USAGE};
 use data::TextCleaner;
 use data::config::ProblemConfig;
 use data::source::labelled::{Answer, Example, answer};
-use inference::{Classifier, Text};
+use inference::{Classifier, Contribution, Text};
 use model::OpenDevice;
 use model::bert::Problem;
 use std::path::{Path, PathBuf};
@@ -28,12 +28,17 @@ impl Ensemble {
             let opened = open_encoder(&dir, device)?;
             Ok(Classifier::new(opened, TextCleaner::beside(&dir)?, device.device.clone()))
         };
-        let others = others.iter().map(PathBuf::as_path);
-        let models = std::iter::once(first).chain(others).map(open).collect::<Result<Vec<_>, _>>()?;
-        let kind = |model: &Classifier| (model.problem(), model.labels().to_vec());
-        if let Some(other) = models.iter().find(|model| kind(model) != kind(&models[0])) {
-            let message = format!("labels differ: {:?} and {:?}", models[0].labels(), other.labels());
-            return Err(Failure::new(CHECKPOINT, message));
+        let paths: Vec<&Path> = std::iter::once(first).chain(others.iter().map(PathBuf::as_path)).collect();
+        let models = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+        if models.len() > 1 && models[0].problem().is_none() {
+            return Err(Failure::new(USAGE, "--ensemble is for classifiers of whole texts"));
+        }
+        for (path, model) in paths.iter().zip(&models) {
+            let [said, of_first] = [answers(model), answers(&models[0])];
+            if said != of_first {
+                let (path, first) = (path.display(), first.display());
+                return Err(Failure::new(CHECKPOINT, format!("{path} {said}, but {first} {of_first}")));
+            }
         }
         Ok(Self { models, vote })
     }
@@ -61,6 +66,27 @@ impl Ensemble {
     /// chose a label, ties broken by their mean; of numbers the median.
     pub fn answer(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, data::Error> {
         self.answer_by(texts, |model| model.predict(texts))
+    }
+
+    /// How much each token speaks for `label`: the mean of what it does with each model, as the probability is.
+    ///
+    /// # Errors
+    /// Models that vote, or cut the text in different tokens; as [`Classifier::explain`].
+    pub fn explain(&self, text: &Text, label: usize) -> Result<Vec<Contribution>, Failure> {
+        if self.vote {
+            return Err(Failure::new(USAGE, "--explain is of probabilities, not of votes; hint: leave --vote out"));
+        }
+        let each = self.models.iter().map(|model| model.explain(text, label)).collect::<Result<Vec<_>, _>>()?;
+        let tokens = |of_model: &[Contribution]| of_model.iter().map(|of| of.token.clone()).collect::<Vec<_>>();
+        if each.iter().any(|of_model| tokens(of_model) != tokens(&each[0])) {
+            let message = "the models cut the text in different tokens; hint: --explain with one of them alone";
+            return Err(Failure::new(USAGE, message));
+        }
+        let contribution = |place: usize| Contribution {
+            token: each[0][place].token.clone(),
+            contribution: each.iter().map(|of_model| of_model[place].contribution).sum::<f64>() / each.len() as f64,
+        };
+        Ok((0..each[0].len()).map(contribution).collect())
     }
 
     fn answer_by(
@@ -118,6 +144,18 @@ impl Ensemble {
                 Predictions::Values { truth: truth.iter().map(value).collect(), values: scores.collect() }
             }
         })
+    }
+}
+
+/// What a model answers, after its name.
+fn answers(model: &Classifier) -> String {
+    let labels = model.labels();
+    match model.problem() {
+        Some(Problem::SingleLabel) => format!("gives one of {labels:?}"),
+        Some(Problem::MultiLabel { threshold }) => format!("gives any of {labels:?} from {threshold} on"),
+        Some(Problem::Regression) => "gives a number".into(),
+        None if model.tags_words() => "tags words".into(),
+        None => "fills masks".into(),
     }
 }
 

@@ -3,9 +3,10 @@
 mod conversations;
 
 use super::ensemble::Ensemble;
+use super::trained::{self, Columns, run_config, trained_on};
 use super::{Weights, checkpoint_dir, open_device, open_encoder, open_model};
-use crate::report::{CHECKPOINT, DATA, Failure, USAGE, print, print_json};
-use checkpoint::{PretrainedBert, TrainState};
+use crate::report::{DATA, Failure, USAGE, print, print_json, say};
+use checkpoint::PretrainedBert;
 use data::config::{LabelledConfig, ProblemConfig, RecordsConfig, SourceConfig, TaggedConfig, TextConfig};
 use data::document_rows::DocumentRows;
 use data::source::labelled::Example;
@@ -45,21 +46,17 @@ pub struct Arguments {
     /// Tokens of an answer at most.
     #[arg(long, default_value_t = 256, requires = "answers", value_parser = clap::value_parser!(u64).range(1..))]
     max_new_tokens: u64,
-    /// The field of a .jsonl or .csv file that holds the text.
-    #[arg(long, default_value = "text")]
-    field: String,
+    #[command(flatten)]
+    columns: Columns,
     /// What divides a text file into documents, as `separator` in [data.text]; without it the file is one.
     #[arg(long)]
     separator: Option<String>,
-    /// The column or field that holds a classifier's label.
-    #[arg(long, default_value = "label")]
-    label: String,
-    /// What stands between the labels of a text that has several.
-    #[arg(long, default_value = "|")]
-    label_separator: String,
-    /// The column or field of a second text, where a classifier reads pairs.
+    /// The column or field that holds a classifier's label; left out, that of its training, or `label`.
     #[arg(long)]
-    pair_field: Option<String>,
+    label: Option<String>,
+    /// What stands between the labels of a text that has several; left out, as in training, or `|`.
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    label_separator: Option<String>,
     /// Rows evaluated at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     batch_size: u64,
@@ -95,7 +92,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.answers.is_some() {
         return Err(Failure::new(USAGE, "--answers is for conversations; hint: --chat"));
     }
-    let corpus = data::source::read(&source(text, arguments))?;
+    if !arguments.ensemble.is_empty() {
+        return Err(Failure::new(USAGE, "--ensemble is for classifiers of whole texts"));
+    }
+    let corpus = data::source::read(&source(text, arguments, &checkpoint_dir(&arguments.checkpoint)?))?;
     let device = open_device(&arguments.device)?;
     arguments.weights.check(&device)?;
     let mut opened = open_model(&arguments.checkpoint, &device)?;
@@ -142,10 +142,7 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
     let device = open_device(&arguments.device)?;
     if !arguments.ensemble.is_empty() {
         let models = Ensemble::open(&dir, &arguments.ensemble, arguments.vote, &device)?;
-        let problem = models.first().problem().map(problem_config);
-        let Some(problem) = problem else {
-            return Err(Failure::new(USAGE, "--ensemble is for classifiers of whole texts"));
-        };
+        let problem = models.first().problem().map(problem_config).expect("an ensemble is of classifiers");
         let predictions = models.predictions(&labelled(arguments, &dir, problem, false)?, arguments.data.is_none())?;
         return show(&predictions, models.labels(), models.threshold() as f32, None, arguments.json);
     }
@@ -165,9 +162,10 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
         }
         _ => {
             let Some(path) = &arguments.data else {
-                return Err(Failure::new(USAGE, "--split is for classifiers; hint: --data FILE"));
+                let message = "--split is for classifiers and chat models; hint: --data FILE";
+                return Err(Failure::new(USAGE, message));
             };
-            let corpus = data::source::read(&source(path, arguments))?;
+            let corpus = data::source::read(&source(path, arguments, &dir))?;
             let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
             let documents = tokenizer.encode_all(&corpus.documents)?;
             if config.head == BertHead::PreTraining && documents.len() > 1 {
@@ -187,6 +185,12 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
     });
     if let Some(predictions) = &result.predictions {
         return show(predictions, labels, config.head.threshold(), Some(result.loss), arguments.json);
+    }
+    if result.tokens == 0 {
+        return Err(Failure::new(
+            DATA,
+            "no token of the text was masked: it is too short, or unknown to the tokenizer",
+        ));
     }
     let perplexity = result.perplexity();
     let next_sentence = result.terms.get(1);
@@ -242,15 +246,17 @@ fn problem_config(problem: Problem) -> ProblemConfig {
 /// run was made from, which comes cleaned.
 fn labelled(arguments: &Arguments, dir: &Path, problem: ProblemConfig, clean: bool) -> Result<Vec<Example>, Failure> {
     if let Some(path) = &arguments.data {
+        let source = trained_on(dir);
+        let of_columns = arguments.columns.labelled(path, trained::labelled(source.as_ref()))?;
         let config = LabelledConfig {
-            text: arguments.field.clone(),
-            text_pair: arguments.pair_field.clone(),
-            label: arguments.label.clone(),
-            label_separator: arguments.label_separator.clone(),
+            label: arguments.label.clone().unwrap_or(of_columns.label),
+            label_separator: arguments.label_separator.clone().unwrap_or(of_columns.label_separator),
             problem,
-            ..LabelledConfig::of_file(path)
+            ..of_columns
         };
-        let mut examples = data::source::labelled::read_files(&config, true, &config.files, &mut Vec::new())?;
+        let mut notes = Vec::new();
+        let mut examples = data::source::labelled::read_files(&config, true, &config.files, &mut notes)?;
+        notes.iter().for_each(say);
         if clean && let Some(cleaner) = TextCleaner::beside(dir)? {
             cleaner.clean_examples(&mut examples);
         }
@@ -260,11 +266,26 @@ fn labelled(arguments: &Arguments, dir: &Path, problem: ProblemConfig, clean: bo
     run_examples(&config, arguments.split.unwrap_or(Part::Test), Some(&state.data_hash))
 }
 
-/// The tagged sentences of a file, or of a part of the data that the checkpoint's run was made from.
+/// The tagged sentences of a file, read as those of the model's training, or of a part of the data that the checkpoint's
+/// run was made from.
 fn tagged(arguments: &Arguments, dir: &Path) -> Result<Vec<TaggedSentence>, Failure> {
     if let Some(path) = &arguments.data {
-        let config = TaggedConfig::of_file(path);
-        return Ok(data::source::tagged::read_files(&config, &config.files, &mut Vec::new())?);
+        let of_file = TaggedConfig::of_file(path);
+        let trained = match trained_on(dir) {
+            Some(SourceConfig::Tagged(trained)) => trained,
+            _ => of_file.clone(),
+        };
+        let config = TaggedConfig {
+            files: of_file.files,
+            tokens: arguments.columns.field.clone().unwrap_or(trained.tokens),
+            tags: arguments.label.clone().unwrap_or(trained.tags),
+            on_bad_row: arguments.columns.on_bad_row(),
+            ..trained
+        };
+        let mut notes = Vec::new();
+        let sentences = data::source::tagged::read_files(&config, &config.files, &mut notes)?;
+        notes.iter().for_each(say);
+        return Ok(sentences);
     }
     let (config, state) = run_config(dir)?;
     let SourceConfig::Tagged(source) = &config.data else {
@@ -272,14 +293,6 @@ fn tagged(arguments: &Arguments, dir: &Path) -> Result<Vec<TaggedSentence>, Fail
     };
     let splits = data::source::tagged::read(source, &config.split)?;
     chosen(arguments.split.unwrap_or(Part::Test), &splits.hash, Some(&state.data_hash), splits.validation, splits.test)
-}
-
-/// The config of the run that a checkpoint is of, and its state.
-fn run_config(dir: &Path) -> Result<(RunConfig, TrainState), Failure> {
-    let mut state = TrainState::read(dir)?;
-    let config = serde_json::from_value(state.config.take())
-        .map_err(|error| Failure::new(CHECKPOINT, format!("{}: the run's config: {error}", dir.display())))?;
-    Ok((config, state))
 }
 
 /// A part of a run's data of this hash; `expected` is what it was when the run was made.
@@ -299,7 +312,8 @@ fn chosen<T>(
         Part::Test => (test, "split.test"),
     };
     if part.is_empty() {
-        return Err(Failure::new(DATA, format!("the run kept nothing apart: `{name}` was 0")));
+        let message = format!("the run kept nothing apart: `{name}` was 0, or the data too small; hint: --data FILE");
+        return Err(Failure::new(DATA, message));
     }
     Ok(part)
 }
@@ -313,10 +327,11 @@ pub fn run_examples(config: &RunConfig, part: Part, hash: Option<&str>) -> Resul
     chosen(part, &splits.hash, hash, splits.validation, splits.test)
 }
 
-fn source(path: &Path, arguments: &Arguments) -> SourceConfig {
+/// The text of a file, as a model in `dir` reads it.
+fn source(path: &Path, arguments: &Arguments, dir: &Path) -> SourceConfig {
     // A path is taken as it is written: its brackets and stars are no glob.
     let files = vec![glob::Pattern::escape(&path.to_string_lossy())];
-    let field = arguments.field.clone();
+    let field = arguments.columns.text(trained_on(dir).as_ref());
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("jsonl") => SourceConfig::Jsonl(RecordsConfig { files, field }),
         Some("csv") => SourceConfig::Csv(RecordsConfig { files, field }),

@@ -13,8 +13,10 @@ pub mod generate;
 pub mod merge;
 pub mod predict;
 pub mod sweep;
+mod text_lines;
 pub mod tokenizer;
 pub mod train;
+mod trained;
 mod trials;
 
 use crate::report::{CHECKPOINT, DEVICE, Failure, USAGE};

@@ -1,13 +1,15 @@
 //! `firebox predict`
 
 use super::ensemble::Ensemble;
-use super::open_device;
-use crate::report::{DATA, Failure, OUTPUT, USAGE, print, print_json};
+use super::text_lines::Lines;
+use super::trained::{Columns, labelled, trained_on};
+use super::{checkpoint_dir, open_device};
+use crate::report::{DATA, Failure, USAGE, print, print_if_read, print_json, say};
 use data::config::LabelledConfig;
 use inference::{TaggedWord, Text};
 use model::bert::Problem;
 use serde_json::{Map, Value, json};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use trainer::metrics::entities;
 
@@ -19,26 +21,27 @@ pub struct Arguments {
     /// More classifiers with the same labels: probabilities are their mean.
     #[arg(long, value_name = "CHECKPOINT", num_args = 1..)]
     ensemble: Vec<PathBuf>,
-    /// Let the models of an ensemble vote, in place of the mean of their probabilities.
+    /// Let the models of an ensemble vote, in place of the mean of their probabilities: `probs` are then the shares of
+    /// votes, the mean counting as one vote more where a text has one label; of numbers it is the median.
     #[arg(long, requires = "ensemble")]
     vote: bool,
     /// A text; may be given several times. For a masked language model with `[MASK]` in it.
     #[arg(long = "text", value_name = "TEXT")]
     texts: Vec<String>,
+    /// The second text of a --text, for a classifier of pairs.
+    #[arg(long = "pair", value_name = "TEXT", requires = "texts")]
+    pairs: Vec<String>,
     /// A file: .csv, .tsv or .jsonl with a text column, else a text a line; `-` is standard input. Answers come as they
     /// are found, one JSON value a line.
     #[arg(long, conflicts_with = "texts")]
     file: Option<PathBuf>,
-    /// The column or field that holds the text.
-    #[arg(long, default_value = "text")]
-    field: String,
-    /// The column or field of a second text.
-    #[arg(long)]
-    pair_field: Option<String>,
-    /// How many labels, or tokens at a `[MASK]`, are shown.
-    #[arg(long, default_value_t = 5)]
-    top: usize,
-    /// Each token's contribution to the label, by occlusion: how far its probability falls with the token masked.
+    #[command(flatten)]
+    columns: Columns,
+    /// How many labels a person is shown, or how many tokens a `[MASK]` gets.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    top: u64,
+    /// Each token's contribution to the most probable label, by occlusion: how far its probability falls with the token
+    /// masked.
     #[arg(long)]
     explain: bool,
     /// auto, wgpu, wgpu:N, ndarray or flex.
@@ -59,70 +62,68 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let device = open_device(&arguments.device)?;
     let models = Ensemble::open(&arguments.checkpoint, &arguments.ensemble, arguments.vote, &device)?;
-    if models.first().tags_words() && (arguments.explain || !arguments.ensemble.is_empty()) {
-        return Err(Failure::new(USAGE, "--explain and --ensemble are for classifiers of whole texts"));
+    let classifies = models.first().problem().is_some();
+    let pairs = !arguments.pairs.is_empty() || arguments.columns.pair_field.is_some();
+    if !classifies && (arguments.explain || pairs) {
+        return Err(Failure::new(USAGE, "--explain, --pair and --pair-field are for classifiers of whole texts"));
+    }
+    let source = trained_on(&checkpoint_dir(&arguments.checkpoint)?);
+    let mut trained = labelled(source.as_ref()).cloned();
+    if let Some(trained) = trained.as_mut().filter(|_| !classifies) {
+        trained.text_pair = None;
     }
     let answers = Answers { models: &models, arguments };
-    let Some(file) = &arguments.file else {
-        let texts: Vec<Text> = arguments.texts.iter().map(|text| (text.clone(), None)).collect();
-        let found = answers.of(&texts)?;
-        if arguments.json {
-            return print_json(&Value::Array(found));
-        }
-        return print(&found.iter().map(|answer| answers.shown(answer)).collect::<String>());
-    };
-    let mut out = std::io::stdout().lock();
-    let mut write = |texts: &[Text]| -> Result<(), Failure> {
-        for answer in answers.of(texts)? {
-            writeln!(out, "{answer}").map_err(|error| Failure::new(OUTPUT, format!("stdout: {error}")))?;
-        }
-        Ok(())
-    };
-    if file == Path::new("-") {
-        let mut texts = Vec::new();
-        for line in std::io::stdin().lock().lines() {
-            let line = line.map_err(|error| Failure::new(DATA, format!("standard input: {error}")))?;
-            texts.push((line, None));
-            // A person at a terminal waits for each answer.
-            if texts.len() >= if std::io::stdin().is_terminal() { 1 } else { TOGETHER } {
-                write(&std::mem::take(&mut texts))?;
-            }
-        }
-        return write(&texts);
+    match &arguments.file {
+        None => answers.print(&texts(arguments, trained.as_ref())?),
+        Some(file) => answers.stream(groups(file, arguments, trained.as_ref())?),
     }
-    let texts = read(file, arguments)?;
-    // Where the answers go elsewhere, a terminal shows how far they are.
-    let shows = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
-    for (i, some) in texts.chunks(TOGETHER).enumerate() {
-        write(some)?;
-        if shows {
-            eprint!("\r{} of {} texts", i * TOGETHER + some.len(), texts.len());
-        }
-    }
-    if shows {
-        eprintln!();
-    }
-    Ok(())
 }
 
-/// The texts of a file.
-fn read(file: &Path, arguments: &Arguments) -> Result<Vec<Text>, Failure> {
-    let config = LabelledConfig {
-        text: arguments.field.clone(),
-        text_pair: arguments.pair_field.clone(),
-        ..LabelledConfig::of_file(file)
-    };
-    match file.extension().and_then(|extension| extension.to_str()) {
-        Some("csv" | "tsv" | "jsonl") => {
-            let examples = data::source::labelled::read_files(&config, false, &config.files, &mut Vec::new())?;
-            Ok(examples.into_iter().map(|example| (example.text, example.pair)).collect())
+/// Texts that are answered together, one group after the other.
+type Groups = Box<dyn Iterator<Item = Result<Vec<Text>, Failure>>>;
+
+/// The texts of the command line. Of a model that was `trained` on labelled texts it is known whether it reads pairs.
+fn texts(arguments: &Arguments, trained: Option<&LabelledConfig>) -> Result<Vec<Text>, Failure> {
+    let (texts, pairs) = (&arguments.texts, &arguments.pairs);
+    let wrong = match trained.map(|trained| trained.text_pair.is_some()) {
+        Some(true) if pairs.is_empty() => PAIRS_WANTED.into(),
+        Some(false) if !pairs.is_empty() => "--pair: the model was trained on single texts; hint: leave it out".into(),
+        _ if !pairs.is_empty() && pairs.len() != texts.len() => {
+            format!("{} --pair for {} --text; hint: one for each", pairs.len(), texts.len())
         }
         _ => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Failure::new(DATA, format!("{}: {error}", file.display())))?;
-            Ok(text.lines().map(|line| (line.to_string(), None)).collect())
+            let mut pairs = pairs.iter().cloned();
+            return Ok(texts.iter().map(|text| (text.clone(), pairs.next())).collect());
         }
+    };
+    Err(Failure::new(USAGE, wrong))
+}
+
+const PAIRS_WANTED: &str =
+    "the model was trained on pairs of texts; hint: a --pair for each --text, or a .csv, .tsv or .jsonl --file";
+
+/// The texts of a file, or of standard input.
+fn groups(file: &Path, arguments: &Arguments, trained: Option<&LabelledConfig>) -> Result<Groups, Failure> {
+    if let Some("csv" | "tsv" | "jsonl") = file.extension().and_then(|extension| extension.to_str()) {
+        let config = arguments.columns.labelled(file, trained)?;
+        let mut notes = Vec::new();
+        let examples = data::source::labelled::read_files(&config, false, &config.files, &mut notes)?;
+        notes.iter().for_each(say);
+        let mut texts = examples.into_iter().map(|example| (example.text, example.pair));
+        let mut group = move || -> Vec<Text> { texts.by_ref().take(TOGETHER).collect() };
+        return Ok(Box::new(std::iter::from_fn(move || Some(group()).filter(|group| !group.is_empty()).map(Ok))));
     }
+    if trained.is_some_and(|trained| trained.text_pair.is_some()) {
+        return Err(Failure::new(USAGE, PAIRS_WANTED));
+    }
+    let lines = if file == Path::new("-") {
+        Lines::of(std::io::stdin(), "standard input".into(), TOGETHER)
+    } else {
+        let name = file.display().to_string();
+        let opened = std::fs::File::open(file).map_err(|error| Failure::new(DATA, format!("{name}: {error}")))?;
+        Lines::of(opened, name, TOGETHER)
+    };
+    Ok(Box::new(lines.map(|group| Ok(group?.into_iter().map(|line| (line, None)).collect()))))
 }
 
 struct Answers<'a> {
@@ -131,6 +132,44 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
+    /// Answers the texts of the command line.
+    fn print(&self, texts: &[Text]) -> Result<(), Failure> {
+        let found = self.of(texts)?;
+        let unmasked = |answer: &&Value| answer["masks"].as_array().is_some_and(Vec::is_empty);
+        if let Some(answer) = found.iter().find(unmasked) {
+            let most = self.models.first().max_seq_len();
+            let message =
+                format!("{} has no [MASK] within {most} tokens; hint: where one is to be guessed", answer["text"]);
+            return Err(Failure::new(DATA, message));
+        }
+        if self.arguments.json {
+            return print_json(&Value::Array(found));
+        }
+        print(&found.iter().map(|answer| self.shown(answer)).collect::<String>())
+    }
+
+    /// Answers texts as they come, a line of JSON each, until nobody reads on.
+    fn stream(&self, groups: Groups) -> Result<(), Failure> {
+        // Where the answers go elsewhere, a terminal shows how far they are.
+        let shows = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+        let mut answered = 0;
+        for texts in groups {
+            let texts = texts?;
+            let lines: String = self.of(&texts)?.iter().map(|answer| format!("{answer}\n")).collect();
+            if !print_if_read(&lines)? {
+                break;
+            }
+            answered += texts.len();
+            if shows {
+                let _ = write!(std::io::stderr(), "\r{answered} texts");
+            }
+        }
+        if shows {
+            say("");
+        }
+        Ok(())
+    }
+
     /// One JSON value a text.
     fn of(&self, texts: &[Text]) -> Result<Vec<Value>, Failure> {
         let labels = self.models.labels();
@@ -158,9 +197,10 @@ impl Answers<'_> {
                 answer["pair"] = json!(pair);
             }
             if self.arguments.explain {
-                let tokens = self.models.first().explain(text, best)?;
+                let tokens = self.models.explain(text, best)?;
                 let tokens = tokens.iter().map(|of| json!({"token": of.token, "contribution": of.contribution}));
-                answer["explanation"] = json!({"method": "occlusion", "tokens": tokens.collect::<Vec<_>>()});
+                let tokens: Vec<Value> = tokens.collect();
+                answer["explanation"] = json!({"method": "occlusion", "label": labels[best], "tokens": tokens});
             }
             answers.push(answer);
         }
@@ -190,7 +230,7 @@ impl Answers<'_> {
     }
 
     fn filled(&self, text: &str) -> Result<Value, Failure> {
-        let masks = self.models.first().fill_mask(text, self.arguments.top.max(5))?;
+        let masks = self.models.first().fill_mask(text, self.arguments.top as usize)?;
         let masks = masks.iter().map(|(position, guesses)| {
             let top = guesses.iter().map(|guess| json!({"id": guess.id, "token": guess.token, "p": guess.probability}));
             json!({"position": position, "top": top.collect::<Vec<_>>()})
@@ -203,7 +243,7 @@ impl Answers<'_> {
         let mut text = format!("{}\n", answer["text"].as_str().unwrap_or_default());
         if let Some(masks) = answer["masks"].as_array() {
             for mask in masks {
-                let top = mask["top"].as_array().into_iter().flatten().take(self.arguments.top);
+                let top = mask["top"].as_array().into_iter().flatten();
                 let guesses: Vec<String> = top
                     .map(|guess| {
                         format!(
@@ -222,6 +262,10 @@ impl Answers<'_> {
                 let [kind, what] = ["type", "text"].map(|key| entity[key].as_str().unwrap_or_default());
                 text += &format!("  {kind:<8} {what}\n");
             }
+            let unread = answer["words"].as_array().into_iter().flatten().filter(|word| word["p"].is_null()).count();
+            if unread > 0 {
+                text += &format!("  the last {unread} words do not fit in the model's context\n");
+            }
             return text;
         }
         if let Some(value) = answer["value"].as_f64() {
@@ -235,11 +279,12 @@ impl Answers<'_> {
             .map(|(label, p)| (label, p.as_f64().unwrap_or(0.0)))
             .collect();
         probs.sort_by(|a, b| b.1.total_cmp(&a.1));
-        for (label, p) in probs.iter().take(self.arguments.top) {
+        for (label, p) in probs.iter().take(self.arguments.top as usize) {
             text += &format!("  {p:.3}  {label}{}\n", if given(label) { "  *" } else { "" });
         }
         if let Some(tokens) = answer["explanation"]["tokens"].as_array() {
-            text += "  ";
+            let label = answer["explanation"]["label"].as_str().unwrap_or_default();
+            text += &format!("  occlusion, {label}:");
             for token in tokens {
                 text += &coloured(
                     token["token"].as_str().unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use super::train::watch_signals;
 use super::{open_device, trials};
-use crate::report::{DIVERGED, Failure, USAGE, print, print_json};
+use crate::report::{DIVERGED, Failure, USAGE, print, print_json, say};
 use serde_json::json;
 use std::path::PathBuf;
 use trainer::config::RunConfig;
@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
     let stop = watch_signals()?;
     let device = open_device(&base.train.device)?;
-    eprintln!("device: {}; {} trials in {}", device.reason, configs.len(), out.display());
+    say(format!("device: {}; {} trials in {}", device.reason, configs.len(), out.display()));
     let mut results = Vec::new();
     for (index, (trial, config)) in configs.iter().enumerate() {
         let heading = format!("trial {} of {}", index + 1, configs.len());

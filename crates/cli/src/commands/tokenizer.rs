@@ -1,6 +1,6 @@
 //! `firebox tokenizer`
 
-use crate::report::{DATA, Failure, USAGE, print, print_json};
+use crate::report::{Failure, USAGE, print, print_json};
 use checkpoint::File;
 use clap::ValueEnum;
 use data::Tokenizer;
@@ -98,6 +98,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Inspect { path, text, json } => {
             let tokenizer = Tokenizer::from_file(&path)?;
             let ids = text.as_deref().map(|text| tokenizer.encode(text)).transpose()?;
+            let back = ids.as_ref().map(|ids| tokenizer.decode(ids)).transpose()?;
             let piece = |id: u32| tokenizer.token(id).unwrap_or_default();
             let end = tokenizer.end_of_text();
             if json {
@@ -106,22 +107,19 @@ pub fn run(command: Command) -> Result<(), Failure> {
                     "end_of_text": end,
                     "ids": ids,
                     "tokens": ids.as_ref().map(|ids| ids.iter().map(|id| piece(*id)).collect::<Vec<_>>()),
+                    "decoded": back,
                 }));
             }
             let mut report = format!("ids          {}\n", tokenizer.vocab_size());
             if let Some(end) = end {
                 report.push_str(&format!("end of text  {} ({end})\n", piece(end)));
             }
-            if let (Some(ids), Some(text)) = (ids, text) {
+            if let (Some(ids), Some(text), Some(back)) = (ids, text, back) {
                 for id in &ids {
                     report.push_str(&format!("{id:>8}  {}\n", piece(*id)));
                 }
-                if tokenizer.decode(&ids)? != text {
-                    print(&report)?;
-                    return Err(Failure::new(
-                        DATA,
-                        "the text does not come back from its ids: this tokenizer changes text",
-                    ));
+                if back != text {
+                    report.push_str(&format!("decoded      {back}\nnote: this tokenizer changes text\n"));
                 }
             }
             print(&report)

@@ -1,7 +1,7 @@
 //! `firebox train`
 
 use super::{open_device, prompt_ids};
-use crate::report::{Failure, print, print_json};
+use crate::report::{Failure, print, print_json, say};
 use data::Tokenizer;
 use data::chat::{ChatTemplate, Message};
 use inference::{Limits, Row, SamplingSettings, generate};
@@ -63,6 +63,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .with_writer(move || log.clone())
         .without_time()
         .with_target(false)
+        // It says on stderr that nothing can be written there, and panics.
+        .log_internal_errors(false)
         .init();
 
     let resume = match arguments.resume.as_deref() {
@@ -72,13 +74,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let stop = watch_signals()?;
     let device = open_device(&config.train.device)?;
-    eprintln!("device: {}", device.reason);
+    say(format!("device: {}", device.reason));
     let mut sampler = (config.train.sample_tokens > 0).then(|| Samples {
         prompt: config.train.sample_prompt.clone().unwrap_or_default(),
         tokens: config.train.sample_tokens,
     });
     let trainer = Trainer::new(config, &resume, &device)?.started_at(start);
-    eprint!("{}", describe(trainer.plan()));
+    say(describe(trainer.plan()).trim_end());
 
     let mut observers = Observers::new();
     observers.add(progress);

@@ -1,6 +1,6 @@
 //! Runs that are trained one after the other and compared by their evaluations: what `sweep` and `cv` share.
 
-use crate::report::{Failure, OUTPUT, USAGE};
+use crate::report::{Failure, OUTPUT, USAGE, say};
 use model::OpenDevice;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ pub fn train(
             .map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", path.display())));
     }
     let said = set.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
-    eprintln!("{heading}: {said}");
+    say(format!("{heading}: {said}"));
     let mut observers = Observers::new();
     observers.add(JsonlMetrics::new());
     observers.add(Curves::new());

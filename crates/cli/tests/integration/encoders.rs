@@ -109,6 +109,25 @@ fn predictions_sum_to_one_and_say_which_words_they_rest_on() {
 }
 
 #[test]
+fn an_ensemble_s_explanation_is_the_mean_of_its_models() {
+    let run = &*TRAINED;
+    let models = ["run/step-000125", "run/step-000150"];
+    let explained = |of: &[&str]| {
+        let asked = ["--text", "where is the parcel number 7", "--json", "--explain"];
+        let answer = run.firebox(&[&["predict"], of, &asked].concat()).json()[0].clone();
+        assert_eq!((&answer["label"], &answer["explanation"]["label"]), (&"delivery".into(), &"delivery".into()));
+        let tokens = answer["explanation"]["tokens"].as_array().expect("tokens");
+        tokens.iter().filter_map(|of| of["contribution"].as_f64()).collect::<Vec<f64>>()
+    };
+    let [one, other] = models.map(|model| explained(&[model]));
+    let both = explained(&[models[0], "--ensemble", models[1]]);
+    assert!(one != other && both.len() > 4 && both.len() == one.len(), "{one:?} {other:?}");
+    for (both, (one, other)) in both.iter().zip(one.iter().zip(&other)) {
+        assert!((both - (one + other) / 2.0).abs() < 1e-6, "{both} for {one} and {other}");
+    }
+}
+
+#[test]
 fn a_resumed_classifier_ends_with_the_same_bits() {
     let whole = &*TRAINED;
     let run = run_of(CLASSIFIER);
@@ -137,6 +156,21 @@ fn a_pre_trained_body_gets_a_head_and_masks_are_filled() {
     let masks = filled[0]["masks"].as_array().expect("one");
     assert_eq!((masks.len(), &masks[0]["position"]), (1, &4.into()));
     assert!(masks[0]["top"].as_array().is_some_and(|top| top.len() >= 5));
+    // A line without a mask is answered too, and stops none of the others.
+    std::fs::write(run.path("ask.txt"), "a [MASK] b\nno mask\n\n[MASK] back\n").expect("writable");
+    let lines = run.firebox(&["predict", "pre", "--file", "ask.txt", "--top", "3"]);
+    let tops: Vec<usize> = lines
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .map(|answer| answer["masks"][0]["top"].as_array().map_or(0, Vec::len))
+        .collect();
+    assert_eq!(tops, [3, 0, 0, 3], "{}", lines.stderr);
+    for refused in
+        [&["--text", "none"][..], &["--text", "[MASK]", "--explain"], &["--text", "[MASK]", "--ensemble", "pre"]]
+    {
+        assert_ne!(run.firebox(&[&["predict", "pre"], refused].concat()).code, Some(0), "{refused:?}");
+    }
     let loss = run.firebox(&["eval", "pre", "--data", "questions.csv", "--json"]).json();
     assert!(loss["perplexity"].as_f64().is_some_and(|p| p > 1.0 && p < 220.0), "{loss}");
 
@@ -285,6 +319,8 @@ fn folds_and_bags_are_trained_compared_and_kept() {
         let mean = (first[label].as_f64().expect("p") + second[label].as_f64().expect("p")) / 2.0;
         assert!((p.as_f64().expect("p") - mean).abs() < 1e-6, "{label}");
     }
+    let voted = ["predict", dirs[0], "--ensemble", dirs[1], "--vote", "--text", "a", "--explain"];
+    assert_eq!(run.firebox(&voted).code, Some(2));
     let report = run.firebox(&["eval", dirs[0], "--ensemble", dirs[1], "--vote", "--data", "questions.csv", "--json"]);
     assert!(report.json()["accuracy"].as_f64().is_some(), "{}", report.stderr);
     let many = cv(&["--folds", "500", "--out", "many"]);
@@ -318,6 +354,14 @@ fn tags_are_learned_measured_and_predicted() {
         .map(|entity| (entity["type"].as_str().expect("a type"), entity["text"].as_str().expect("a text")))
         .collect();
     assert_eq!(found, [("PER", "Max Power"), ("LOC", "Rome")], "{answer}");
+    // Tags of another scheme are read as in training.
+    std::fs::write(run.path("plain.conll"), "Mia NN\nlives VB\n\n".repeat(40)).expect("writable");
+    let plain = ["--set", "data.tagged.files=['plain.conll']", "--set", "data.tagged.scheme=plain"];
+    let short = ["--set", "train.output_dir=plain", "--set", "train.max_steps=20", "--set", "train.eval_every=10"];
+    let ended = run.train(&[&plain[..], &short].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report = run.firebox(&["eval", "plain", "--data", "plain.conll", "--json"]);
+    assert!(report.json()["accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.4), "{}", report.stdout);
     std::fs::write(run.path("bad.conll"), "Mia\tI-PER\n\n").expect("writable");
     let ended = run.firebox(&["eval", "run", "--data", "bad.conll"]);
     assert!(ended.code == Some(3) && ended.stderr.contains("bad.conll:1"), "{}", ended.stderr);
@@ -405,4 +449,51 @@ fn parts_written_to_files_are_those_of_the_run_and_smoothing_is_of_training_alon
     assert!((loss(&run) - loss(&other)).abs() > 1e-3, "{} {}", loss(&run), loss(&other));
     let refused = other.train(&["--set", "train.label_smoothing=0.1", "--set", "data.labelled.problem=regression"]);
     assert!(refused.code == Some(2) && refused.stderr.contains("label_smoothing"), "{}", refused.stderr);
+}
+
+#[test]
+fn files_are_read_as_in_training_and_pairs_are_asked_for_in_pairs() {
+    let run = run_of(CLASSIFIER);
+    let renamed = questions().replacen("text,label", "question,intent", 1);
+    let paired: String = renamed.lines().map(|line| format!("{line},asked\n")).collect();
+    std::fs::write(run.path("questions.csv"), paired.replacen("intent,asked", "intent,how", 1)).expect("writable");
+    let columns = "files = [\"questions.csv\"]\ntext = \"question\"\ntext_pair = \"how\"\nlabel = \"intent\"\n";
+    let config = CLASSIFIER.replace("files = [\"questions.csv\"]\n", columns);
+    std::fs::write(run.path("run.toml"), format!("{config}{SMALL}")).expect("writable");
+    let ended = run.train(&["--set", "train.max_steps=20", "--set", "train.eval_every=10"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report = run.firebox(&["eval", "run", "--data", "questions.csv", "--json"]).json();
+    assert_eq!(report["examples"], 230);
+    let file = run.firebox(&["predict", "run", "--file", "questions.csv"]);
+    let first: Value = serde_json::from_str(file.stdout.lines().next().expect("an answer")).expect("JSON");
+    assert_eq!(first["pair"], "asked", "{}", file.stderr);
+    let text = first["text"].as_str().expect("a text");
+    let asked = run.firebox(&["predict", "run", "--text", text, "--pair", "asked", "--json"]).json();
+    for (label, p) in first["probs"].as_object().expect("by label") {
+        let difference = asked[0]["probs"][label].as_f64().expect("p") - p.as_f64().expect("p");
+        assert!(difference.abs() < 1e-5, "{label}: {difference}");
+    }
+    for refused in [&["--text", "a"][..], &["--text", "a", "--pair", "b", "--pair", "c"], &["--file", "run.toml"]] {
+        let ended = run.firebox(&[&["predict", "run"], refused].concat());
+        assert!(ended.code == Some(2) && ended.stderr.contains("pair"), "{refused:?}: {}", ended.stderr);
+    }
+    // What cannot be read is an error by file and line, or left out and counted.
+    std::fs::write(run.path("bad.csv"), "question,how,intent\na,b,refund\n,b,refund\n").expect("writable");
+    let ended = run.firebox(&["eval", "run", "--data", "bad.csv"]);
+    assert!(ended.code == Some(3) && ended.stderr.contains("bad.csv:3"), "{}", ended.stderr);
+    let ended = run.firebox(&["eval", "run", "--data", "bad.csv", "--skip-bad-rows", "--json"]);
+    assert!(ended.stderr.contains("left out 1 rows") && ended.json()["examples"] == 1, "{}", ended.stderr);
+}
+
+#[test]
+fn nobody_needs_to_listen_on_stderr() {
+    let run = run_of(CLASSIFIER);
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a device that is full");
+    let mut command =
+        run.command(&["train", "run.toml", "--set", "train.max_steps=20", "--set", "train.eval_every=10"]);
+    let status = command.stderr(full()).env("RUST_LOG", "info").status().expect("the binary runs");
+    assert_eq!(status.code(), Some(0));
+    assert!(run.path("run/step-000020").is_dir());
+    let mut command = run.command(&["train", "run.toml", "--set", "data.labelled.files=['none.csv']"]);
+    assert_eq!(command.stderr(full()).status().expect("the binary runs").code(), Some(3));
 }

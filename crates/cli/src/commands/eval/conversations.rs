@@ -1,9 +1,10 @@
 //! `firebox eval` of a chat model on conversations
 
-use super::{Arguments, Part, chosen, run_config};
+use super::{Arguments, Part, chosen};
 use crate::commands::data::refuse_in_place;
+use crate::commands::trained::run_config;
 use crate::commands::{checkpoint_dir, open_device, open_model};
-use crate::report::{CHECKPOINT, DATA, Failure, OUTPUT, USAGE, print, print_json};
+use crate::report::{CHECKPOINT, DATA, Failure, OUTPUT, USAGE, print, print_json, say};
 use checkpoint::{Pretrained, TrainState};
 use data::chat::{ChatExamples, ChatTemplate, Conversation, Message, Redactor, with_system};
 use data::config::{ChatConfig, ChatTrainingConfig, SourceConfig};
@@ -159,7 +160,7 @@ fn answers(
     let given = inference::answers(opened, template, &device.device, &prompts, arguments.max_new_tokens as usize)?;
     let unanswered = given.iter().filter(|answer| answer.is_none()).count();
     if unanswered > 0 {
-        eprintln!("{unanswered} conversations leave no room for an answer and are left out");
+        say(format!("{unanswered} conversations leave no room for an answer and are left out"));
     }
     let rows = prompts.into_iter().zip(right).zip(given);
     Ok(Answered { rows: rows.filter_map(|((prompt, right), given)| Some((prompt, right, given?))).collect() })
