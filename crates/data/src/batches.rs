@@ -76,7 +76,10 @@ impl Rows {
             Self::Documents(rows) => Ok(rows.len() as u64),
             _ => {
                 let (stream, width, behind) = self.window(seq_len).expect("rows of a text");
-                if width == 0 || stream.len() < width + behind {
+                if width == 0 {
+                    return Err(Error::short_context(seq_len));
+                }
+                if stream.len() < width + behind {
                     return Err(Error::TooShort { tokens: stream.len(), seq_len });
                 }
                 Ok(((stream.len() - behind) / width) as u64)
@@ -107,7 +110,7 @@ impl Batches {
     /// The plan over these tokens, masked.
     ///
     /// # Errors
-    /// Fewer tokens than a row takes.
+    /// Fewer tokens than a row takes, or a context without room for one.
     pub fn masked(stream: TokenStream, masking: Masking, seq_len: usize, seed: u64) -> Result<Self, Error> {
         Self::new(Rows::Masked(stream, Arc::new(masking)), seq_len, seed)
     }

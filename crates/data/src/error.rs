@@ -188,6 +188,12 @@ impl Error {
         move |source| Self::Output { path, source }
     }
 
+    /// A context without room for a text between an encoder's special tokens.
+    pub(crate) fn short_context(max_seq_len: usize) -> Self {
+        let message = format!("{max_seq_len} tokens are too few for a text between its special tokens");
+        Self::config("model.bert.max_seq_len", message, "128 is usual")
+    }
+
     /// An [`Error::Config`].
     pub fn config(key: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Config { key: key.into(), message: message.into(), hint: hint.into() }

@@ -253,8 +253,7 @@ fn in_row(
 ) -> Result<EncodedText, Error> {
     let Specials { cls, sep, .. } = specials(tokenizer)?;
     if max_seq_len < 5 {
-        let message = format!("{max_seq_len} tokens are too few for a text between its special tokens");
-        return Err(Error::config("model.bert.max_seq_len", message, "128 is usual"));
+        return Err(Error::short_context(max_seq_len));
     }
     let room = max_seq_len - if second.is_some() { 3 } else { 2 };
     let excess = (first.len() + second.as_ref().map_or(0, Vec::len)).saturating_sub(room);

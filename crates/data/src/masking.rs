@@ -189,6 +189,13 @@ mod tests {
     }
 
     #[test]
+    fn a_context_without_room_for_a_token_is_no_short_text() {
+        let stream = crate::TokenStream::new(&[(5..105).collect()], None);
+        let error = crate::Batches::masked(stream, masking(false).0, 2, 0).unwrap_err().to_string();
+        assert!(error.contains("`model.bert.max_seq_len`: 2 tokens are too few"), "{error}");
+    }
+
+    #[test]
     fn documents_are_parted_by_sep_which_is_never_chosen() {
         let (_, tokenizer) = masking(false);
         let stream = crate::TokenStream::separated(&tokenizer, &["w1 w4".into(), String::new(), "w9".into()]).unwrap();
