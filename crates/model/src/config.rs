@@ -22,8 +22,8 @@ pub struct ConfigError(pub String);
 pub struct ModelConfig {
     /// A HuggingFace directory of the `gpt2` or `bert` family (`config.json`, `model.safetensors`) whose weights
     /// training starts from, or a run directory, whose best checkpoint it is; a BERT gets the head that the objective needs,
-    /// fresh where the directory has another. The shape comes from there: shape keys given below may only agree with it,
-    /// dropouts replace its own. Default: random weights.
+    /// fresh where the directory has another or one for other labels. The shape comes from there: shape keys and
+    /// `layer_norm_eps` given below may only agree with it, dropouts replace its own. Default: random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
     /// A GPT with GPT-2's architecture. The defaults are GPT-2 small (124M parameters), or with `init_from` what

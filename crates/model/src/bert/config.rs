@@ -226,11 +226,11 @@ impl BertConfig {
         .check(tokenizer_size)
     }
 
-    /// This body, read from a pre-trained directory, with a head of its own under a run's `[model.bert]`: dropouts and
-    /// epsilon override, a shape key may only agree.
+    /// This body, read from a pre-trained directory, with a head of its own under a run's `[model.bert]`: dropouts
+    /// override, a shape key or the epsilon may only agree.
     ///
     /// # Errors
-    /// Every shape key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
+    /// Every key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
     pub fn overridden(
         self,
         settings: &BertSettings,
@@ -246,13 +246,12 @@ impl BertConfig {
             ("vocab_size", settings.vocab_size, self.vocab_size),
             ("type_vocab_size", settings.type_vocab_size, self.type_vocab_size),
         ];
-        shape::agree("bert", &keys)?;
+        shape::agree("bert", &keys, (settings.layer_norm_eps, self.layer_norm_eps))?;
         let hidden_dropout = settings.hidden_dropout.or(settings.dropout).unwrap_or(self.hidden_dropout);
         Self {
             hidden_dropout,
             attn_dropout: settings.attn_dropout.or(settings.dropout).unwrap_or(self.attn_dropout),
             classifier_dropout: settings.classifier_dropout.or(settings.dropout).unwrap_or(hidden_dropout),
-            layer_norm_eps: settings.layer_norm_eps.unwrap_or(self.layer_norm_eps),
             initializer_range: settings.initializer_range.unwrap_or(self.initializer_range),
             head,
             ..self
@@ -359,8 +358,8 @@ impl BertConfig {
         shape::refuse_other_options(config, &options)?;
         let size = |key: &str| shape::size(config, key);
         // HuggingFace's BertConfig defaults.
-        let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
-        let hidden_dropout = number("hidden_dropout_prob", 0.1);
+        let number = |key: &str, default: f64| shape::number(config, key, default);
+        let hidden_dropout = number("hidden_dropout_prob", 0.1)?;
         Self {
             n_layer: size("num_hidden_layers")?,
             n_head: size("num_attention_heads")?,
@@ -370,10 +369,10 @@ impl BertConfig {
             vocab_size: size("vocab_size")?,
             type_vocab_size: if config["type_vocab_size"].is_null() { 2 } else { size("type_vocab_size")? },
             hidden_dropout,
-            attn_dropout: number("attention_probs_dropout_prob", 0.1),
-            classifier_dropout: number("classifier_dropout", hidden_dropout),
-            layer_norm_eps: number("layer_norm_eps", 1e-12),
-            initializer_range: number("initializer_range", INITIALIZER_RANGE),
+            attn_dropout: number("attention_probs_dropout_prob", 0.1)?,
+            classifier_dropout: number("classifier_dropout", hidden_dropout)?,
+            layer_norm_eps: shape::positive(config, "layer_norm_eps", 1e-12)?,
+            initializer_range: number("initializer_range", INITIALIZER_RANGE)?,
             head: BertHead::from_hf(config)?,
         }
         .check(0)
@@ -417,6 +416,10 @@ mod tests {
             ("problem_type", json!("ranking")),
             ("id2label", json!({"0": "a", "2": "c"})),
             ("id2label", json!({})),
+            ("layer_norm_eps", json!(0.0)),
+            ("layer_norm_eps", json!(-1e-12)),
+            ("layer_norm_eps", json!("1e-12")),
+            ("hidden_dropout_prob", json!("0.1")),
         ] {
             let mut hf = classifier().to_hf(None);
             hf[key] = value;
@@ -446,5 +449,17 @@ mod tests {
         assert!(BertConfig::from_settings(&small, 100, BertHead::MaskedLm).is_err());
         let no_labels = BertHead::TokenClassification { labels: vec![] };
         assert!(BertConfig::from_settings(&BertSettings::default(), 100, no_labels).is_err());
+    }
+
+    #[test]
+    fn what_the_weights_were_trained_with_may_only_agree() {
+        let under = |settings: BertSettings| BertConfig::default().overridden(&settings, 30522, BertHead::MaskedLm);
+        let same = BertSettings { n_layer: Some(12), layer_norm_eps: Some(1e-12), ..BertSettings::default() };
+        assert!(under(same).is_ok());
+        let other = BertSettings { n_layer: Some(6), layer_norm_eps: Some(1e-5), ..BertSettings::default() };
+        let error = under(other).expect_err("another model").to_string();
+        for part in ["`model.bert.n_layer` is 6", "`model.bert.layer_norm_eps` is 1e-5", "a model with 1e-12"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

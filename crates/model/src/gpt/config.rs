@@ -73,10 +73,10 @@ impl GptConfig {
     }
 
     /// This configuration, read from a pre-trained directory, under a run's `[model.gpt]`: dropouts override, a
-    /// shape key may only agree.
+    /// shape key or the epsilon may only agree.
     ///
     /// # Errors
-    /// Every shape key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
+    /// Every key that contradicts the directory, and a vocabulary that the tokenizer does not fit.
     pub fn overridden(self, settings: &GptSettings, tokenizer_size: usize) -> Result<Self, ConfigError> {
         let keys = [
             ("n_layer", settings.n_layer, self.n_layer),
@@ -86,9 +86,8 @@ impl GptConfig {
             ("max_seq_len", settings.max_seq_len, self.max_seq_len),
             ("vocab_size", settings.vocab_size, self.vocab_size),
         ];
-        shape::agree("gpt", &keys)?;
-        let eps = settings.layer_norm_eps.unwrap_or(self.layer_norm_eps);
-        Self { layer_norm_eps: eps, ..self }.with_dropouts(settings).check(tokenizer_size)
+        shape::agree("gpt", &keys, (settings.layer_norm_eps, self.layer_norm_eps))?;
+        self.with_dropouts(settings).check(tokenizer_size)
     }
 
     fn with_dropouts(self, settings: &GptSettings) -> Self {
@@ -143,7 +142,7 @@ impl GptConfig {
             return Err(ConfigError(format!("config.json: `model_type` is \"{family}\"; hint: `gpt2` is supported")));
         }
         let size = |key: &str| shape::size(config, key);
-        let number = |key: &str, default: f64| config[key].as_f64().unwrap_or(default);
+        let number = |key: &str, default: f64| shape::number(config, key, default);
         let options = [
             (
                 "activation_function",
@@ -175,10 +174,10 @@ impl GptConfig {
             max_seq_len: size("n_positions")?,
             vocab_size,
             // HuggingFace's GPT2Config defaults.
-            embd_dropout: number("embd_pdrop", 0.1),
-            attn_dropout: number("attn_pdrop", 0.1),
-            resid_dropout: number("resid_pdrop", 0.1),
-            layer_norm_eps: number("layer_norm_epsilon", GPT2_LAYER_NORM_EPS),
+            embd_dropout: number("embd_pdrop", 0.1)?,
+            attn_dropout: number("attn_pdrop", 0.1)?,
+            resid_dropout: number("resid_pdrop", 0.1)?,
+            layer_norm_eps: shape::positive(config, "layer_norm_epsilon", GPT2_LAYER_NORM_EPS)?,
         }
         .check(0)
     }
