@@ -14,7 +14,7 @@ use crate::checkpoint::{Contents, File};
 use crate::error::Error;
 use crate::manifest::verify;
 use crate::safetensors::{Reader, Tensors};
-use crate::weights::open_model;
+use crate::weights;
 
 /// The file that makes a directory one of an adapter.
 pub const CONFIG_FILE: &str = "adapter_config.json";
@@ -196,9 +196,10 @@ pub fn read_adapter(dir: &Path) -> Result<Tensors, Error> {
     let config = AdapterConfig::read(dir)?;
     let path = dir.join(WEIGHTS_FILE);
     let mut tensors = Tensors::new();
-    for (name, tensor) in Reader::open(&path)?.tensors()? {
+    let reader = Reader::open(&path)?;
+    for name in reader.names() {
         match name.strip_prefix(PREFIX) {
-            Some(of_model) => drop(tensors.insert(of_model.to_string(), tensor)),
+            Some(of_model) => drop(tensors.insert(of_model.to_string(), reader.weight(&name)?)),
             None => return Err(Error::malformed(&path, format!("tensor {name:?} is not one of an adapter"))),
         }
     }
@@ -237,12 +238,12 @@ pub fn overlay(tensors: &mut Tensors, adapter: Tensors) {
 ///
 /// # Errors
 /// As [`read_adapter`]; a model that is not there, is damaged, or that the adapter does not fit.
-pub(crate) fn merged(dir: &Path) -> Result<(Value, Tensors), Error> {
+pub(crate) fn merged<M: Family>(dir: &Path) -> Result<(Value, Tensors), Error> {
     let config = AdapterConfig::read(dir)?;
     let base = config.base(dir)?;
     verify(&base)?;
     check_base(dir, &base, &weights_hash(&base)?)?;
-    let (mut tensors, _) = open_model(&base)?.tensors()?;
+    let mut tensors = weights::read::<M>(&base)?;
     let (low_rank, whole): (Tensors, Tensors) = read_adapter(dir)?.into_iter().partition(|(name, _)| is_adapter(name));
     let hf = hf_config(dir, &base, &config, &whole)?;
     let transposed = hf["model_type"] == "gpt2";
@@ -381,7 +382,7 @@ pub fn with_adapter_only<M: Family>(
     let head = embedding.map(|embedding| Flat { name: HEAD.into(), ..embedding.clone() });
     tensors.extend(head);
     tensors.iter_mut().for_each(|flat| flat.name.insert_str(0, PREFIX));
-    contents.remove(crate::weights::FILE);
+    contents.remove(weights::FILE);
     let model_config = contents.remove("config.json");
     contents.extend(model_config.map(|config| (MODEL_CONFIG_FILE.to_string(), config)));
     contents.insert(WEIGHTS_FILE.into(), File::on_device(tensors));

@@ -45,7 +45,9 @@ pub(crate) fn holds(dir: &Path, number: u32) -> bool {
     let Source::Host(weight) = &tensors["wte.weight"] else {
         return false;
     };
-    open_model(dir).unwrap().tensors().unwrap().0 == Tensors::from([("wte.weight".to_string(), weight.clone())])
+    let model = open_model(dir).unwrap();
+    model.names().eq(["wte.weight"])
+        && model.tensor("wte.weight").unwrap() == *weight
         && TrainState::read(dir).unwrap().step == u64::from(number)
         && read_optimizer(dir).unwrap()["m.wte.weight"] == *weight
         && fs::read(dir.join("config.json")).unwrap() == *config

@@ -165,6 +165,19 @@ pub enum Error {
         /// Its type, as safetensors names it.
         dtype: String,
     },
+    /// A weight that is no number, or infinite.
+    #[error("tensor {tensor:?} of {} holds {value}; hint: the training that wrote it diverged: take an earlier checkpoint of it", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The first such value.
+        value: f32,
+    },
+    /// A file beside the weights, such as the tokenizer, that cannot be used.
+    #[error(transparent)]
+    Data(#[from] data::Error),
     /// A directory without training state was to be resumed.
     #[error("{} holds no {file}, so nothing can be resumed from it; hint: to start from its weights alone, set model.init_from to it", dir.display())]
     NoTrainState {
@@ -192,6 +205,8 @@ impl Error {
             | Error::NoWeights { .. }
             | Error::NoTensor { .. }
             | Error::UnsupportedDtype { .. }
+            | Error::NotFinite { .. }
+            | Error::Data(_)
             | Error::NoTrainState { .. } => Kind::Checkpoint,
         }
     }

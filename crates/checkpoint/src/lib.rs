@@ -40,6 +40,8 @@ mod checkpoint_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod pretrained_tests;
+#[cfg(test)]
 mod safetensors_tests;
 
 pub use adapter::{AdapterConfig, base_of, is_adapter_dir, overlay, read_adapter};

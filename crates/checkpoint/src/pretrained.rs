@@ -8,6 +8,7 @@ use data::chat::ChatTemplate;
 use data::{TextCleaner, Tokenizer};
 use model::ConfigError;
 use model::bert::{Bert, BertConfig};
+use model::weights::Family;
 use model::{Gpt, GptConfig, LoadReport, Tensors};
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use crate::adapter::{self, base_of, is_adapter_dir, json_of};
 use crate::checkpoint::{Contents, File};
 use crate::error::Error;
 use crate::manifest::verify;
-use crate::weights::open_model;
+use crate::weights;
 
 /// A model read from a directory, with what it takes to use it.
 #[derive(Debug)]
@@ -34,10 +35,10 @@ pub struct Pretrained {
 /// one. Of an adapter's directory, the weights are those of the model that it adapts with the adapter merged into them.
 ///
 /// # Errors
-/// A directory that does not verify, or files that are missing, damaged or of another family; an adapter without the model
-/// that it adapts, or of another.
+/// A directory that does not verify, or files that are missing, damaged or of another family; weights that are not finite,
+/// or not the same as those that they are tied to; an adapter without the model that it adapts, or of another.
 pub fn read_gpt(dir: &Path) -> Result<(GptConfig, Tensors), Error> {
-    read(dir, GptConfig::from_hf)
+    read::<Gpt, _>(dir, GptConfig::from_hf)
 }
 
 /// The same of the `bert` family. [`model::weights::load`] takes the tensors into a whole model,
@@ -46,22 +47,18 @@ pub fn read_gpt(dir: &Path) -> Result<(GptConfig, Tensors), Error> {
 /// # Errors
 /// As [`read_gpt`].
 pub fn read_bert(dir: &Path) -> Result<(BertConfig, Tensors), Error> {
-    read(dir, BertConfig::from_hf)
+    read::<Bert, _>(dir, BertConfig::from_hf)
 }
 
-fn read<C>(dir: &Path, from_hf: impl Fn(&Value) -> Result<C, ConfigError>) -> Result<(C, Tensors), Error> {
+fn read<M: Family, C>(dir: &Path, from_hf: impl Fn(&Value) -> Result<C, ConfigError>) -> Result<(C, Tensors), Error> {
     verify(dir)?;
     let read = |value: &Value| from_hf(value).map_err(|error| Error::malformed(dir, error.to_string()));
     if is_adapter_dir(dir) {
-        let (value, tensors) = adapter::merged(dir)?;
+        let (value, tensors) = adapter::merged::<M>(dir)?;
         return Ok((read(&value)?, tensors));
     }
     let config = read(&json_of(dir, &dir.join("config.json"))?)?;
-    let (tensors, skipped) = open_model(dir)?.tensors()?;
-    if !skipped.is_empty() {
-        tracing::debug!("tensors that are not weights: {}", skipped.join(", "));
-    }
-    Ok((config, tensors))
+    Ok((config, weights::read::<M>(dir)?))
 }
 
 /// Opens a model for use on `device`.
@@ -117,6 +114,8 @@ pub struct PretrainedBert {
     pub config: BertConfig,
     /// The tokenizer that lies beside it.
     pub tokenizer: Tokenizer,
+    /// What was loaded and what was not used.
+    pub report: LoadReport,
 }
 
 /// Opens a BERT for use on `device`.
@@ -127,8 +126,9 @@ pub fn open_bert(dir: &Path, device: &Device) -> Result<PretrainedBert, Error> {
     let (config, tensors) = read_bert(dir)?;
     let tokenizer = fitting_tokenizer(dir, config.vocab_size)?;
     let blank = Bert::blank(&config, &device.clone().inner());
-    let (model, _) = model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
-    Ok(PretrainedBert { model: model.valid(), config, tokenizer })
+    let (model, report) =
+        model::weights::load(blank, &tensors).map_err(|error| Error::malformed(dir, error.to_string()))?;
+    Ok(PretrainedBert { model: model.valid(), config, tokenizer, report })
 }
 
 /// The family that a directory's `config.json` names, or that of the model that an adapter is for.
@@ -153,7 +153,7 @@ pub fn family(dir: &Path) -> Result<String, Error> {
 pub fn tokenizer(dir: &Path) -> Result<Tokenizer, Error> {
     let own = ["tokenizer.json", "vocab.json", "vocab.txt"].iter().any(|file| dir.join(file).is_file());
     let holder = if own { dir.to_path_buf() } else { base_of(dir)? };
-    Tokenizer::from_file(&holder).map_err(|error| Error::malformed(&holder, error.to_string()))
+    Ok(Tokenizer::from_file(&holder)?)
 }
 
 fn fitting_tokenizer(dir: &Path, vocab_size: usize) -> Result<Tokenizer, Error> {
@@ -178,7 +178,7 @@ pub fn exported(dir: &Path, dtype: &str) -> Result<Contents, Error> {
     // Names as HuggingFace writes them today, and no buffers of older files.
     let mut contents = match family(dir)?.as_str() {
         "bert" => {
-            let PretrainedBert { model, config, tokenizer } = open_bert(dir, &Device::flex())?;
+            let PretrainedBert { model, config, tokenizer, .. } = open_bert(dir, &Device::flex())?;
             bert_files(&model, &config, Some(&tokenizer))
         }
         _ => {
@@ -193,8 +193,7 @@ pub fn exported(dir: &Path, dtype: &str) -> Result<Contents, Error> {
         hf["torch_dtype"] = json!(dtype);
         contents.insert("config.json".into(), json_file(&hf));
     }
-    let cleaner = TextCleaner::beside(dir).map_err(|error| Error::malformed(dir, error.to_string()))?;
-    if let Some(cleaner) = cleaner {
+    if let Some(cleaner) = TextCleaner::beside(dir)? {
         contents.insert(data::clean::FILE.into(), File::Bytes(cleaner.to_json()));
     }
     Ok(contents)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use model::weights::Flat;
+use model::weights::{Flat, some_names};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata, SafeTensorError, TensorInfo};
 use serde::Serialize;
@@ -255,6 +255,18 @@ impl Reader {
         Ok(HostTensor { shape: info.shape.clone(), values })
     }
 
+    /// Reads one tensor that is a model's weight.
+    ///
+    /// # Errors
+    /// As [`tensor`](Reader::tensor); [`Error::NotFinite`].
+    pub fn weight(&self, name: &str) -> Result<HostTensor, Error> {
+        let tensor = self.tensor(name)?;
+        match tensor.values.iter().find(|value| !value.is_finite()) {
+            None => Ok(tensor),
+            Some(&value) => Err(Error::NotFinite { path: self.path.clone(), tensor: name.to_string(), value }),
+        }
+    }
+
     /// Reads all tensors.
     ///
     /// # Errors
@@ -282,15 +294,6 @@ fn convert(dtype: StoredDtype, bytes: &[u8]) -> Option<Vec<f32>> {
         StoredDtype::BF16 => each(bytes, |b| bf16::from_le_bytes(b).to_f32()),
         StoredDtype::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
         _ => None,
-    }
-}
-
-/// The first few names, for an error.
-pub(crate) fn some_names(names: &[String]) -> String {
-    match names {
-        [] => "none at all".to_string(),
-        _ if names.len() <= 4 => names.join(", "),
-        _ => format!("{} and {} more", names[..4].join(", "), names.len() - 4),
     }
 }
 

@@ -184,10 +184,8 @@ fn a_model_in_shards_is_read_through_its_index() {
     let model = open_model(dir.path()).unwrap();
     assert_eq!(model.names().collect::<Vec<_>>(), ["first", "second"]);
     assert_eq!(model.shape("second"), Some(&[1][..]));
-    let (tensors, others) = model.tensors().unwrap();
-    assert_eq!(tensors["first"].values, [1.0]);
-    assert_eq!(tensors["second"].values, [2.0]);
-    assert!(others.is_empty());
+    assert_eq!(model.tensor("first").unwrap().values, [1.0]);
+    assert_eq!(model.tensor("second").unwrap().values, [2.0]);
     assert!(model.tensor("third").unwrap_err().to_string().contains("first, second"));
 
     for (map, expected) in [
@@ -217,7 +215,10 @@ fn a_directory_without_safetensors_says_what_it_holds_instead() {
     assert!(message.contains("a run's directory") && message.contains("step-000010"), "{message}");
     fs::write(dir.path().join("pytorch_model.bin"), "").unwrap();
     let message = refusal(dir.path());
-    assert!(message.contains("pytorch_model.bin") && message.contains("safe_serialization"), "{message}");
+    assert!(message.contains("pytorch_model.bin") && message.contains("transformers.AutoModel.from"), "{message}");
+    // Another class would lose the head.
+    fs::write(dir.path().join("config.json"), r#"{"architectures": ["BertForMaskedLM"]}"#).unwrap();
+    assert!(refusal(dir.path()).contains("transformers.BertForMaskedLM.from_pretrained(DIR)"));
 }
 
 proptest! {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use model::weights::{Family, some_names, tied};
 use serde::Deserialize;
 
 use crate::error::Error;
 use crate::manifest::is_plain;
-use crate::safetensors::{HostTensor, Reader, Tensors, some_names};
+use crate::safetensors::{HostTensor, Reader, Tensors};
 
 /// The file of a model that is stored in one piece.
 pub const FILE: &str = "model.safetensors";
@@ -98,9 +99,10 @@ fn what_is_there(dir: &Path) -> String {
     names.sort();
     let with = |part: &dyn Fn(&str) -> bool| names.iter().find(|name| part(name));
     if let Some(pickle) = with(&|name| name.starts_with("pytorch_model") && name.contains(".bin")) {
+        let class = architecture(dir).unwrap_or_else(|| "AutoModel".into());
         return format!(
             ", only {pickle}, a Python pickle that is not read because it can run code; hint: convert it once with \
-             transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
+             transformers.{class}.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
         );
     }
     if let Some(step) = names.iter().rev().find(|name| crate::checkpoint::step_of(name).is_some()) {
@@ -113,6 +115,28 @@ fn what_is_there(dir: &Path) -> String {
         return format!(", but {other}; hint: rename it to {FILE} if those are the weights");
     }
     format!("; hint: a model directory holds {FILE} and config.json, and this one holds {}", some_names(&names))
+}
+
+/// The class of `transformers` that a directory's `config.json` names.
+fn architecture(dir: &Path) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("config.json")).ok()?).ok()?;
+    config["architectures"][0].as_str().map(String::from)
+}
+
+/// Reads the weights of a directory of the family `M`.
+///
+/// # Errors
+/// As [`open_model`] and [`Weights::tensor`]; [`Error::Malformed`] where a tensor is not what it is tied to.
+pub(crate) fn read<M: Family>(dir: &Path) -> Result<Tensors, Error> {
+    let weights = open_model(dir)?;
+    let read = |name: &str| weights.tensor(name).map(|tensor| (name.to_string(), tensor));
+    let tensors: Tensors = weights.names().filter(|name| !M::is_buffer(name)).map(read).collect::<Result<_, _>>()?;
+    if let Some((copy, original)) = tied::<M>(&tensors).into_iter().find(|(a, b)| tensors[*a] != tensors[*b]) {
+        let why =
+            format!("`{copy}` and `{original}` are not the same, but only a head tied to the embedding is supported");
+        return Err(Error::malformed(dir, why));
+    }
+    Ok(tensors)
 }
 
 impl Weights {
@@ -139,32 +163,15 @@ impl Weights {
     /// Reads one tensor and converts it to `f32`.
     ///
     /// # Errors
-    /// [`Error::NoTensor`]; [`Error::UnsupportedDtype`].
+    /// [`Error::NoTensor`]; [`Error::UnsupportedDtype`]; [`Error::NotFinite`].
     pub fn tensor(&self, name: &str) -> Result<HostTensor, Error> {
         match self.holder.get(name) {
-            Some(&shard) => self.shards[shard].tensor(name),
+            Some(&shard) => self.shards[shard].weight(name),
             None => Err(Error::NoTensor {
                 path: self.dir.clone(),
                 tensor: name.to_string(),
                 holds: some_names(&self.holder.keys().cloned().collect::<Vec<_>>()),
             }),
         }
-    }
-
-    /// Reads all tensors whose type is read as weights, and names the others.
-    ///
-    /// # Errors
-    /// As [`tensor`](Weights::tensor), but for the types.
-    pub fn tensors(&self) -> Result<(Tensors, Vec<String>), Error> {
-        let mut tensors = Tensors::new();
-        let mut others = Vec::new();
-        for name in self.holder.keys() {
-            match self.tensor(name) {
-                Ok(tensor) => drop(tensors.insert(name.clone(), tensor)),
-                Err(Error::UnsupportedDtype { .. }) => others.push(name.clone()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((tensors, others))
     }
 }

@@ -28,12 +28,14 @@ pub type Tensors = BTreeMap<String, HostTensor>;
 /// What loading did with each name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadReport {
-    /// Parameters that were loaded.
+    /// Tensors of the file that were loaded, and those that are tied to them.
     pub loaded: Vec<String>,
     /// Parameters of the model that keep their fresh values: none for a whole model, a new head later.
     pub fresh: Vec<String>,
     /// Tensors of the file that the model has no use for.
     pub unused: Vec<String>,
+    /// Those of `unused` that belong to no other head: the file is of a larger model.
+    pub unexpected: Vec<String>,
 }
 
 /// Weights that do not fit the model: every problem at once.
@@ -59,6 +61,9 @@ pub trait Family: Module {
     /// The linear layers of a block that an adapter can stand beside, by HuggingFace's names inside the block.
     const ADAPTABLE: &'static [&'static str];
 
+    /// Tensors that a file may hold though they are tied to others, with the ends of those others' names.
+    const TIED: &'static [(&'static str, &'static str)];
+
     /// The name of the parameter at this path of fields.
     fn name(path: &str) -> String;
 
@@ -66,6 +71,14 @@ pub trait Family: Module {
     fn stored(parameter: Flat) -> Vec<Flat> {
         vec![parameter]
     }
+
+    /// The names and shapes of what [`Family::stored`] makes of the parameter of this name and shape.
+    fn stored_shapes(name: &str, shape: &[usize]) -> Vec<(String, Vec<usize>)> {
+        vec![(name.into(), shape.to_vec())]
+    }
+
+    /// Whether a file's tensor is a buffer, such as a causal mask, and no parameter.
+    fn is_buffer(name: &str) -> bool;
 
     /// The parameters that a file's tensors hold, by the model's names; no buffers.
     fn parameters_of(tensors: &Tensors) -> BTreeMap<String, Found<'_>>;
@@ -406,7 +419,8 @@ pub(crate) fn initialize_some<M: Family>(
 /// Loads every parameter from `tensors`; an adapter that they lack keeps its fresh values.
 ///
 /// # Errors
-/// Every missing tensor (with the shape it should have) and every wrongly shaped one (with both shapes).
+/// Every missing tensor (with the shape it should have) and every wrongly shaped one (with both shapes), as a file names
+/// and stores them.
 pub fn load<M: Family>(model: M, tensors: &Tensors) -> Result<(M, LoadReport), LoadError> {
     load_where(model, tensors, is_adapter)
 }
@@ -435,12 +449,7 @@ fn load_where<M: Family>(
                 // What remains in `found` is unused.
                 report.fresh.push(name);
             }
-            None => problems.push(format!("tensor `{name}` {shape:?} is missing")),
-            Some(found) => problems.push(format!(
-                "tensor `{}` has shape {:?}, the model needs {shape:?}",
-                found.names.join("`, `"),
-                found.tensor.shape
-            )),
+            _ => problems.extend(misfits::<M>(&name, &shape, tensors, &found)),
         }
     }
     if !problems.is_empty() {
@@ -452,11 +461,63 @@ fn load_where<M: Family>(
             return None;
         }
         let found = found.remove(name)?;
-        report.loaded.push(name.into());
+        report.loaded.extend(found.names.into_iter().map(String::from));
         Some(from_host(found.tensor.into_owned().values, device))
     });
-    report.unused = found.into_values().flat_map(|found| found.names).map(String::from).collect();
+    for (name, found) in found {
+        let names = || found.names.iter().map(ToString::to_string);
+        report.unused.extend(names());
+        if !M::is_head(&name) {
+            report.unexpected.extend(names());
+        }
+    }
+    for (copy, original) in tied::<M>(tensors) {
+        let is_loaded = report.loaded.iter().any(|name| name == original);
+        let with_original = if is_loaded { &mut report.loaded } else { &mut report.unused };
+        with_original.push(copy.into());
+    }
     Ok((model, report))
+}
+
+/// What is wrong with the tensors that a file holds, or should hold, for a parameter that it lacks in the model's shape.
+fn misfits<M: Family>(
+    name: &str,
+    shape: &[usize],
+    tensors: &Tensors,
+    found: &BTreeMap<String, Found<'_>>,
+) -> Vec<String> {
+    let whole = found.get(name);
+    let misfit = |(index, (part, shape)): (usize, (String, Vec<usize>))| {
+        let in_file = match whole {
+            Some(whole) => whole.names.get(index),
+            None => found.get(&part).and_then(|found| found.names.first()),
+        };
+        let Some(in_file) = in_file else { return Some(format!("tensor `{part}` {shape:?} is missing")) };
+        let there = &tensors[*in_file].shape;
+        (*there != shape).then(|| format!("tensor `{in_file}` has shape {there:?}, the model needs {shape:?}"))
+    };
+    M::stored_shapes(name, shape).into_iter().enumerate().filter_map(misfit).collect()
+}
+
+/// The first few names, for a message.
+pub fn some_names(names: &[String]) -> String {
+    /// So many.
+    const NAMED: usize = 4;
+    match names {
+        [] => "none at all".to_string(),
+        _ if names.len() <= NAMED => names.join(", "),
+        _ => format!("{} and {} more", names[..NAMED].join(", "), names.len() - NAMED),
+    }
+}
+
+/// The tensors of a file that are tied to others of it, each with its original.
+pub fn tied<M: Family>(tensors: &Tensors) -> BTreeMap<&str, &str> {
+    let pair = |(copy, end): &(&str, &str)| {
+        let (copy, _) = tensors.get_key_value(*copy)?;
+        let original = tensors.keys().find(|name| name.ends_with(end))?;
+        Some((copy.as_str(), original.as_str()))
+    };
+    M::TIED.iter().filter_map(pair).collect()
 }
 
 /// An embedding with more rows: the new ones are the mean of the old and a little noise, a hundredth of the old ones'

@@ -146,7 +146,7 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
         let predictions = models.predictions(&labelled(arguments, &dir, problem, false)?, arguments.data.is_none())?;
         return show(&predictions, models.labels(), models.threshold() as f32, None, arguments.json);
     }
-    let PretrainedBert { model, config, tokenizer } = open_encoder(&dir, &device)?;
+    let PretrainedBert { model, config, tokenizer, .. } = open_encoder(&dir, &device)?;
     let seq_len = config.max_seq_len;
     let labels = config.head.labels();
     let rows = match &config.head {

@@ -22,7 +22,8 @@ mod trials;
 use crate::report::{CHECKPOINT, DEVICE, Failure, USAGE};
 use checkpoint::{Pretrained, PretrainedBert};
 use model::bert::BertHead;
-use model::{DeviceChoice, Gpt, OpenDevice};
+use model::weights::some_names;
+use model::{DeviceChoice, Gpt, LoadReport, OpenDevice};
 use std::path::{Path, PathBuf};
 
 /// Opens the device a person named.
@@ -38,7 +39,19 @@ pub fn checkpoint_dir(path: &Path) -> Result<PathBuf, Failure> {
 
 /// Opens a checkpoint, or a run's best one, on a device.
 pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failure> {
-    Ok(checkpoint::open_gpt(&checkpoint_dir(path)?, &device.device)?)
+    let dir = checkpoint_dir(path)?;
+    let opened = checkpoint::open_gpt(&dir, &device.device)?;
+    note_unexpected(&dir, &opened.report);
+    Ok(opened)
+}
+
+/// Says which tensors the model that `config.json` describes has no place for.
+fn note_unexpected(dir: &Path, report: &LoadReport) {
+    match &report.unexpected[..] {
+        [] => {}
+        [name] => eprintln!("note: a tensor of {} is not used: {name}", dir.display()),
+        names => eprintln!("note: {} tensors of {} are not used: {}", names.len(), dir.display(), some_names(names)),
+    }
 }
 
 /// Opens a BERT that predicts masked tokens, or answers about texts or their words.
@@ -46,6 +59,7 @@ pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failur
 /// Other heads are refused: what is made of their outputs here would be wrong.
 pub fn open_encoder(dir: &Path, device: &OpenDevice) -> Result<PretrainedBert, Failure> {
     let opened = checkpoint::open_bert(dir, &device.device)?;
+    note_unexpected(dir, &opened.report);
     match &opened.config.head {
         BertHead::MaskedLm | BertHead::PreTraining => Ok(opened),
         BertHead::SequenceClassification { .. } | BertHead::TokenClassification { .. } => Ok(opened),

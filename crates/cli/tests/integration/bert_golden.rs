@@ -308,7 +308,7 @@ fn a_pretrained_body_takes_a_new_head_and_says_so() {
         assert_eq!(before[name] == *tensor, report.fresh.contains(name), "{name}");
     }
     let error = weights::load(fresh, &golden.tensors).expect_err("a whole model has a classifier");
-    assert!(error.to_string().contains("`classifier.weight` [16, 3] is missing"), "{error}");
+    assert!(error.to_string().contains("`classifier.weight` [3, 16] is missing"), "{error}");
 }
 
 #[test]

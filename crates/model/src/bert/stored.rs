@@ -2,8 +2,7 @@
 
 use super::Bert;
 use crate::lora;
-use crate::weights::{Family, Flat, Found, HostTensor, Place, Tensors, transpose};
-use burn::tensor::Tensor;
+use crate::weights::{Family, Flat, Found, HostTensor, Place, Tensors, tied, transpose};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -37,6 +36,9 @@ const LAYER_MODULES: [(&str, &str); 9] = [
 const QKV: &str = ".self.qkv.";
 const PARTS: [&str; 3] = [".self.query.", ".self.key.", ".self.value."];
 
+/// The bias of masked tokens' logits by its other name.
+const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
+
 /// Whether the parameter is the weight of a linear layer, which PyTorch stores `[out, in]`.
 fn is_linear_weight(name: &str, shape: &[usize]) -> bool {
     shape.len() == 2 && !name.contains("_embeddings.")
@@ -51,6 +53,9 @@ impl Family for Bert {
         "intermediate.dense",
         "output.dense",
     ];
+
+    const TIED: &'static [(&'static str, &'static str)] =
+        &[("cls.predictions.decoder.weight", "word_embeddings.weight"), (DECODER_BIAS, "cls.predictions.bias")];
 
     fn name(path: &str) -> String {
         let path = lora::named(path);
@@ -68,45 +73,49 @@ impl Family for Bert {
 
     fn stored(parameter: Flat) -> Vec<Flat> {
         let Flat { name, shape, values } = parameter;
-        let transposed = is_linear_weight(&name, &shape);
+        let is_weight = is_linear_weight(&name, &shape);
+        if !is_weight && !name.contains(QKV) {
+            return vec![Flat { name, shape, values }];
+        }
         // Biases are matrices of one row.
-        let [rows, columns] = if transposed { [shape[0], shape[1]] } else { [1, values.dims()[0]] };
-        let part = |name: String, values: Tensor<2>| {
-            let [rows, columns] = values.dims();
-            let shape = if transposed { vec![columns, rows] } else { vec![columns] };
-            Flat { name, shape, values: values.transpose().reshape([rows * columns]) }
+        let rows = if is_weight { shape[0] } else { 1 };
+        let values = values.reshape([rows as i32, -1]);
+        let part = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
+            let width = shape[0];
+            let columns = values.clone().narrow(1, index * width, width);
+            Flat { name, shape, values: columns.transpose().reshape([rows * width]) }
         };
-        if name.contains(QKV) {
-            let values = values.reshape([rows, columns]);
-            let width = columns / 3;
-            let nth = |(i, named)| part(name.replace(QKV, named), values.clone().narrow(1, i * width, width));
-            return PARTS.into_iter().enumerate().map(nth).collect();
+        Self::stored_shapes(&name, &shape).into_iter().enumerate().map(part).collect()
+    }
+
+    fn stored_shapes(name: &str, shape: &[usize]) -> Vec<(String, Vec<usize>)> {
+        let mut shape = shape.to_vec();
+        if is_linear_weight(name, &shape) {
+            shape.reverse();
         }
-        match transposed {
-            true => vec![part(name, values.reshape([rows, columns]))],
-            false => vec![Flat { name, shape, values }],
+        if !name.contains(QKV) {
+            return vec![(name.into(), shape)];
         }
+        shape[0] /= PARTS.len();
+        PARTS.map(|part| (name.replace(QKV, part), shape.clone())).into()
+    }
+
+    fn is_buffer(name: &str) -> bool {
+        name.ends_with("embeddings.position_ids") || name.ends_with("embeddings.token_type_ids")
     }
 
     /// Names may lack the prefix, as base models' do, and norms may have the names of TensorFlow's time.
     fn parameters_of(tensors: &Tensors) -> BTreeMap<String, Found<'_>> {
         let mut found = BTreeMap::new();
-        for (stored, tensor) in tensors {
+        let tied = tied::<Self>(tensors);
+        let is_own = |name: &str| !Self::is_buffer(name) && !tied.contains_key(name);
+        for (stored, tensor) in tensors.iter().filter(|(name, _)| is_own(name)) {
             let mut name = stored.replace("LayerNorm.gamma", "LayerNorm.weight");
             name = name.replace("LayerNorm.beta", "LayerNorm.bias");
             if ["embeddings.", "encoder.", "pooler."].iter().any(|part| name.starts_with(part)) {
                 name = format!("bert.{name}");
             }
-            // A buffer, and copies of the word embeddings and of the bias beside them.
-            let is_copy = match name.as_str() {
-                "cls.predictions.decoder.weight" => tensors.keys().any(|name| name.ends_with("word_embeddings.weight")),
-                "cls.predictions.decoder.bias" => tensors.contains_key("cls.predictions.bias"),
-                _ => name.ends_with(".position_ids"),
-            };
-            if is_copy {
-                continue;
-            }
-            if name == "cls.predictions.decoder.bias" {
+            if name == DECODER_BIAS {
                 name = "cls.predictions.bias".into();
             }
             let tensor = match is_linear_weight(&name, &tensor.shape) {

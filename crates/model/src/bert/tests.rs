@@ -1,5 +1,6 @@
 use super::*;
 use crate::pass::Randomness;
+use crate::weights::{Flat, HostTensor, Tensors};
 
 fn config() -> BertConfig {
     let labels = ["a", "b", "c"].map(String::from).to_vec();
@@ -67,4 +68,51 @@ fn a_step_that_masks_nothing_has_a_loss_of_zero_and_can_be_differentiated() {
     let gradients = weights::gradients(&model, &mut loss.backward());
     assert_eq!(loss.into_scalar::<f32>(), 0.0);
     assert!(gradients.iter().all(|gradient| weights::to_host(gradient.values.clone()).iter().all(|g| *g == 0.0)));
+}
+
+/// What a file of the model holds.
+fn file(model: &Bert) -> Tensors {
+    let on_host = |flat: Flat| (flat.name, HostTensor { shape: flat.shape, values: weights::to_host(flat.values) });
+    weights::stored(model).into_iter().map(on_host).collect()
+}
+
+#[test]
+fn what_does_not_fit_is_told_in_the_files_names_and_shapes() {
+    let model = Bert::new(&config(), 3, &Device::flex());
+    let mut tensors = file(&model);
+    let mut put = |name: &str, shape: [usize; 2]| {
+        let values = vec![0.0; shape.iter().product()];
+        tensors.insert(format!("bert.encoder.layer.0.{name}"), HostTensor { shape: shape.into(), values });
+    };
+    put("attention.self.query.weight", [17, 16]);
+    put("intermediate.dense.weight", [33, 16]);
+    tensors.remove("bert.encoder.layer.1.attention.self.key.bias");
+    let error = weights::load(model, &tensors).expect_err("another model's").to_string();
+    let expected = [
+        "tensor `bert.encoder.layer.0.attention.self.query.weight` has shape [17, 16], the model needs [16, 16]",
+        "tensor `bert.encoder.layer.0.intermediate.dense.weight` has shape [33, 16], the model needs [32, 16]",
+        "tensor `bert.encoder.layer.1.attention.self.key.bias` [16] is missing",
+    ];
+    assert_eq!(error, expected.join("; "));
+}
+
+#[test]
+fn a_files_tensors_are_counted_and_those_of_a_larger_model_are_unexpected() {
+    let larger = Bert::new(&BertConfig { n_layer: 3, head: BertHead::MaskedLm, ..config() }, 3, &Device::flex());
+    let mut tensors = file(&larger);
+    let words = tensors["bert.embeddings.word_embeddings.weight"].clone();
+    tensors.insert("cls.predictions.decoder.weight".into(), words);
+    let (_, report) = weights::load_body(Bert::new(&config(), 4, &Device::flex()), &tensors).expect("a larger model");
+    // Those of the embeddings, 16 a layer, and the one that is tied to the first.
+    assert_eq!(report.loaded.len(), 5 + 2 * 16 + 1, "{:?}", report.loaded);
+    assert_eq!((report.unused.len(), report.unexpected.len()), (5 + 16, 16), "{:?}", report.unused);
+    assert!(report.unexpected.iter().all(|name| name.starts_with("bert.encoder.layer.2.")), "{report:?}");
+}
+
+#[test]
+fn a_file_of_a_model_gives_the_same_model() {
+    let model = Bert::new(&config(), 3, &Device::flex());
+    let (read, report) = weights::load(Bert::new(&config(), 4, &Device::flex()), &file(&model)).expect("its own");
+    assert_eq!(weights::export(&read), weights::export(&model));
+    assert!(report.fresh.is_empty() && report.unused.is_empty(), "{report:?}");
 }
