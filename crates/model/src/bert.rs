@@ -4,6 +4,7 @@
 //! `modeling_bert.py`.
 
 mod config;
+mod relabel;
 mod stored;
 
 pub use config::{BertConfig, BertHead, Problem};

@@ -150,10 +150,8 @@ impl Prepared {
             (_, tokenizer) = ChatTemplate::for_training(&config.chat, tokenizer)?;
         }
         let head = head(&objective, &data.parts);
-        let Shape { model: model_config, initial, new_tokens } = Shape::of(config, &tokenizer, head)?;
-        if new_tokens > 0 {
-            notes.push(format!("{new_tokens} tokens are new to the model"));
-        }
+        let Shape { model: model_config, initial, note } = Shape::of(config, &tokenizer, head)?;
+        notes.extend(note);
         check_frozen(config, &model_config)?;
         // Those of a chat template, for which the model may have had rows to spare.
         let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.tokenizer(config)?.vocab_size();
@@ -312,8 +310,8 @@ struct Shape {
     model: NetworkConfig,
     /// The weights of `init_from`.
     initial: Option<Tensors>,
-    /// How many rows their token embedding has got for tokens that the model has not seen.
-    new_tokens: usize,
+    /// What the person should know of how they fit the run.
+    note: Option<String>,
 }
 
 impl Shape {
@@ -323,22 +321,22 @@ impl Shape {
         let initial = config.model.init_from.as_deref();
         if is_encoder(config)? {
             let settings = config.model.bert.clone().unwrap_or_default();
-            let (model, initial) = match initial {
-                None => (BertConfig::from_settings(&settings, ids, head).map_err(refused)?, None),
-                Some(dir) => {
-                    let (found, tensors) = checkpoint::read_bert(dir)?;
-                    (found.overridden(&settings, ids, head).map_err(refused)?, Some(tensors))
-                }
+            let Some(dir) = initial else {
+                let model = BertConfig::from_settings(&settings, ids, head).map_err(refused)?;
+                return Ok(Self { model: NetworkConfig::Bert(model), initial: None, note: None });
             };
-            return Ok(Self { model: NetworkConfig::Bert(model), initial, new_tokens: 0 });
+            let (found, mut tensors) = checkpoint::read_bert(dir)?;
+            let note = found.head.relabel(&head, &mut tensors);
+            let model = NetworkConfig::Bert(found.overridden(&settings, ids, head).map_err(refused)?);
+            return Ok(Self { model, initial: Some(tensors), note });
         }
         let settings = config.model.gpt.clone().unwrap_or_default();
         let Some(dir) = initial else {
             let model = GptConfig::from_settings(&settings, ids).map_err(refused)?;
-            return Ok(Self { model: NetworkConfig::Gpt(model), initial: None, new_tokens: 0 });
+            return Ok(Self { model: NetworkConfig::Gpt(model), initial: None, note: None });
         };
         let (mut found, mut tensors) = checkpoint::read_gpt(dir)?;
-        let mut new_tokens = 0;
+        let mut note = None;
         // A chat template may have brought tokens that the model has not seen. Another tokenizer than the model's own
         // would bring ids of another meaning.
         if ids > found.vocab_size
@@ -347,11 +345,11 @@ impl Shape {
             && let Some((_, table)) = tensors.iter_mut().find(|(name, _)| name.ends_with("wte.weight"))
         {
             *table = model::weights::grow_rows(table, ids, config.train.seed);
-            new_tokens = ids - found.vocab_size;
+            note = Some(format!("{} tokens are new to the model", ids - found.vocab_size));
             found.vocab_size = ids;
         }
         let model = NetworkConfig::Gpt(found.overridden(&settings, ids).map_err(refused)?);
-        Ok(Self { model, initial: Some(tensors), new_tokens })
+        Ok(Self { model, initial: Some(tensors), note })
     }
 }
 

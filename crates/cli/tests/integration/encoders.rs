@@ -1,6 +1,8 @@
 //! A BERT through the commands: pre-trained, fine-tuned, evaluated, asked, and given bad input.
 
 use crate::support::Run;
+use burn::tensor::Device;
+use model::bert::{Bert, BertHead};
 use serde_json::Value;
 use std::sync::LazyLock;
 
@@ -411,6 +413,54 @@ fn the_parts_of_a_run_are_cleaned_once_whoever_measures_them() {
     };
     let (alone, twice) = (log_loss(&[]), log_loss(&["--ensemble", "run"]));
     assert!((alone - twice).abs() < 1e-5, "{alone} {twice}");
+}
+
+/// The trained classifier's directory under another name, its outputs in the order `ids`.
+fn renumbered(run: &Run, ids: [usize; 3]) {
+    let from = run.path("run/step-000150");
+    let (mut config, mut tensors) = checkpoint::read_bert(&from).expect("a classifier");
+    let BertHead::SequenceClassification { labels, .. } = &mut config.head else { panic!("no classifier") };
+    *labels = ids.map(|id| labels[id].clone()).to_vec();
+    for name in ["classifier.weight", "classifier.bias"] {
+        let tensor = tensors.get_mut(name).expect("a head");
+        let width = tensor.values.len() / ids.len();
+        tensor.values = ids.iter().flat_map(|id| tensor.values[id * width..][..width].to_vec()).collect();
+    }
+    let model = Bert::blank(&config, &Device::flex());
+    let (model, _) = model::weights::load(model, &tensors).expect("the same shape");
+    let tokenizer = checkpoint::tokenizer(&from).expect("beside the weights");
+    let files = checkpoint::bert_files(&model, &config, Some(&tokenizer));
+    checkpoint::export(&run.path("renumbered"), &files).expect("writable");
+}
+
+#[test]
+fn a_head_is_taken_over_by_the_names_of_its_labels() {
+    let run = run_of(CLASSIFIER);
+    let ended = run.train(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    renumbered(&run, [2, 0, 1]);
+    let accuracy = |dir: &str| {
+        run.firebox(&["eval", dir, "--data", "questions.csv", "--json"]).json()["accuracy"].as_f64().expect("a number")
+    };
+    assert_eq!(accuracy("renumbered"), accuracy("run/step-000150"));
+    // One step that moves nothing.
+    let split = &SMALL[..SMALL.find("[model.bert]").expect("there")];
+    let rest = "[optimizer.adamw]\nlr = 1e-30\n[model]\ninit_from = \"renumbered\"\n";
+    let fine = CLASSIFIER.replace("output_dir = \"run\"", "output_dir = \"fine\"");
+    std::fs::write(run.path("fine.toml"), format!("{fine}{split}{rest}")).expect("writable");
+    let one_step = ["train", "fine.toml", "--set", "train.max_steps=1"];
+    let ended = run.firebox(&one_step);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("fresh: none"), "{}", ended.stderr);
+    assert_eq!(accuracy("fine/step-000001"), accuracy("renumbered"));
+
+    let others = questions().replace(",refund", ",complaint");
+    std::fs::write(run.path("questions.csv"), others).expect("writable");
+    let ended = run.firebox(&[&one_step[..], &["--set", "train.output_dir='other'"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    for part in ["its labels are refund, delivery, konto", "complaint, delivery, konto", "classifier.weight"] {
+        assert!(ended.stderr.contains(part), "`{part}`: {}", ended.stderr);
+    }
 }
 
 #[test]
