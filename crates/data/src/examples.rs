@@ -303,6 +303,21 @@ pub fn fill(texts: &[&EncodedText], pad: u32) -> Batch {
     padded(&rows, pad, (0..texts.len() as u64).map(|row| RowId { epoch: 0, row }).collect())
 }
 
+/// Refuses pairs for a model that knows so many types of token.
+///
+/// # Errors
+/// One type alone, which leaves none for the second text.
+pub fn check_pairs(token_types: usize) -> Result<(), Error> {
+    match token_types {
+        0 | 1 => Err(Error::config(
+            "model.bert.type_vocab_size",
+            format!("{token_types} leaves no token type for the second text of a pair"),
+            "a model of 2 types reads pairs",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The special tokens that rows are made with.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use checkpoint::PretrainedBert;
-use data::examples::{EncodedText, encode, fill};
+use data::examples::{EncodedText, check_pairs, encode, fill};
 use data::tagged::{EncodedWords, encode_words, words_of};
 use data::{Error, Specials, TextCleaner};
 use model::bert::{Bert, BertHead, Input, Problem};
@@ -116,7 +116,7 @@ impl Classifier {
     /// Each text's probabilities, by label; of a regression its number.
     ///
     /// # Errors
-    /// A text that the tokenizer cannot encode.
+    /// A text that the tokenizer cannot encode; a pair, of a model with one type of token.
     ///
     /// # Panics
     /// If the model is no classifier.
@@ -132,8 +132,15 @@ impl Classifier {
     /// # Panics
     /// As [`Classifier::predict`].
     pub fn predict_cleaned(&self, texts: &[Text]) -> Result<Vec<Vec<f64>>, Error> {
-        let encoded = encode(&self.opened.tokenizer, texts, self.opened.config.max_seq_len)?;
-        Ok(self.of_encoded(&encoded))
+        Ok(self.of_encoded(&self.encoded(texts)?))
+    }
+
+    fn encoded(&self, texts: &[Text]) -> Result<Vec<EncodedText>, Error> {
+        let PretrainedBert { tokenizer, config, .. } = &self.opened;
+        if texts.iter().any(|(_, pair)| pair.is_some()) {
+            check_pairs(config.type_vocab_size)?;
+        }
+        encode(tokenizer, texts, config.max_seq_len)
     }
 
     /// Tokens of a text at most.
@@ -194,8 +201,7 @@ impl Classifier {
     /// As [`Classifier::predict`].
     pub fn explain(&self, text: &Text, label: usize) -> Result<Vec<Contribution>, Error> {
         let tokenizer = &self.opened.tokenizer;
-        let text = self.cleaned(std::slice::from_ref(text));
-        let whole = encode(tokenizer, &text, self.opened.config.max_seq_len)?.remove(0);
+        let whole = self.encoded(&self.cleaned(std::slice::from_ref(text)))?.remove(0);
         let Specials { cls, sep, mask, .. } = self.specials();
         let places: Vec<usize> =
             (0..whole.tokens.len()).filter(|place| ![cls, sep].contains(&whole.tokens[*place])).collect();
@@ -258,5 +264,45 @@ impl Classifier {
             order.iter().take(top).map(guess).collect()
         };
         Ok(places.into_iter().zip(logits.chunks_exact(width).map(guesses)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data::config::{BertTokenizerConfig, TokenLevel};
+    use data::{Tokenizer, TokenizerConfig};
+    use model::{BertConfig, LoadReport};
+
+    fn classifier(type_vocab_size: usize) -> Classifier {
+        let config = BertTokenizerConfig { vocab_size: 20, min_frequency: 1, lowercase: true, level: TokenLevel::Char };
+        let tokenizer = Tokenizer::train(&TokenizerConfig::Bert(config), &["abc".into()], false).expect("a text");
+        let labels = vec!["no".into(), "yes".into()];
+        let config = BertConfig {
+            n_layer: 1,
+            n_head: 1,
+            d_model: 8,
+            d_ff: 8,
+            max_seq_len: 8,
+            vocab_size: tokenizer.vocab_size(),
+            type_vocab_size,
+            head: BertHead::SequenceClassification { labels, problem: Problem::SingleLabel },
+            ..BertConfig::default()
+        };
+        let model = Bert::new(&config, 1, &Device::flex());
+        let opened = PretrainedBert { model, config, tokenizer, report: LoadReport::default() };
+        Classifier::new(opened, None, Device::flex())
+    }
+
+    #[test]
+    fn a_pair_needs_two_types_of_token() {
+        let (alone, pairs) = ([("a".to_string(), None)], [("a".to_string(), Some("b".to_string()))]);
+        let one_type = classifier(1);
+        assert!(one_type.predict(&alone).is_ok());
+        for error in [one_type.predict(&pairs).err(), one_type.explain(&pairs[0], 0).err()] {
+            let error = error.expect("refused").to_string();
+            assert!(error.contains("type_vocab_size`: 1 leaves no token type"), "{error}");
+        }
+        assert!(classifier(2).predict(&pairs).is_ok());
     }
 }

@@ -10,6 +10,7 @@ use crate::resume::{Restored, settle_base};
 use crate::rows::Rows;
 use data::chat::{ChatSplits, ChatTemplate};
 use data::config::ProblemConfig;
+use data::examples::check_pairs;
 use data::{Batches, EvaluationRows, ObjectiveConfig, SourceConfig, TextCleaner, Tokenizer};
 use model::bert::{BertConfig, BertHead, Problem};
 use model::lora::is_adapter;
@@ -153,6 +154,7 @@ impl Prepared {
         let Shape { model: model_config, initial, note } = Shape::of(config, &tokenizer, head)?;
         notes.extend(note);
         check_frozen(config, &model_config)?;
+        check_token_types(config, &objective, &model_config)?;
         // Those of a chat template, for which the model may have had rows to spare.
         let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.tokenizer(config)?.vocab_size();
         let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), has_new_tokens)?;
@@ -259,6 +261,20 @@ fn check_frozen(config: &RunConfig, model: &NetworkConfig) -> Result<(), Error> 
         )));
     }
     Ok(())
+}
+
+/// Refuses rows of two texts where the model cannot tell them apart.
+fn check_token_types(config: &RunConfig, objective: &ObjectiveConfig, model: &NetworkConfig) -> Result<(), Error> {
+    let NetworkConfig::Bert(model) = model else { return Ok(()) };
+    let has_pairs = match (objective, &config.data) {
+        (ObjectiveConfig::MaskedLm(masked_lm), _) => masked_lm.next_sentence,
+        (ObjectiveConfig::Classification(_), SourceConfig::Labelled(labelled)) => labelled.text_pair.is_some(),
+        _ => false,
+    };
+    match has_pairs {
+        true => check_pairs(model.type_vocab_size).map_err(|error| Error::Config(error.to_string())),
+        false => Ok(()),
+    }
 }
 
 /// Whether the model is a BERT.

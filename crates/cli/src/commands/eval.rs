@@ -9,6 +9,7 @@ use crate::report::{DATA, Failure, USAGE, print, print_json, say};
 use checkpoint::PretrainedBert;
 use data::config::{LabelledConfig, ProblemConfig, RecordsConfig, SourceConfig, TaggedConfig, TextConfig};
 use data::document_rows::DocumentRows;
+use data::examples::check_pairs;
 use data::source::labelled::Example;
 use data::source::tagged::TaggedSentence;
 use data::tagged::TaggedExamples;
@@ -153,6 +154,9 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
         BertHead::SequenceClassification { problem, .. } => {
             let problem = problem_config(*problem);
             let examples = labelled(arguments, &dir, problem, true)?;
+            if examples.iter().any(|example| example.pair.is_some()) {
+                check_pairs(config.type_vocab_size)?;
+            }
             let examples = Examples::new(&tokenizer, &examples, problem, labels, &[], seq_len, 0)?;
             EvaluationRows::labelled(examples, seq_len, usize::MAX)
         }
@@ -169,6 +173,7 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
             let masking = Masking::new(&Default::default(), &tokenizer, 0)?;
             let documents = tokenizer.encode_all(&corpus.documents)?;
             if config.head == BertHead::PreTraining && documents.len() > 1 {
+                check_pairs(config.type_vocab_size)?;
                 let pairs = SentencePairs::new(&tokenizer, &corpus.documents, masking, seq_len, 0)?;
                 EvaluationRows::next_sentence(pairs, 0, usize::MAX)?
             } else if DocumentRows::suits(&documents, seq_len) {

@@ -1,6 +1,6 @@
 //! A BERT through the commands: pre-trained, fine-tuned, evaluated, asked, and given bad input.
 
-use crate::support::Run;
+use crate::support::{Ended, Run};
 use burn::tensor::Device;
 use model::bert::{Bert, BertHead};
 use serde_json::Value;
@@ -461,6 +461,26 @@ fn a_head_is_taken_over_by_the_names_of_its_labels() {
     for part in ["its labels are refund, delivery, konto", "complaint, delivery, konto", "classifier.weight"] {
         assert!(ended.stderr.contains(part), "`{part}`: {}", ended.stderr);
     }
+}
+
+#[test]
+fn pairs_are_refused_by_a_model_of_one_token_type() {
+    let run = run_of(&CLASSIFIER.replace("[train]", "text_pair = \"when\"\n[train]"));
+    let rows = (0..60).map(|i| format!("is it here {i},now,delivery\nmoney {i} back,now,refund\n"));
+    std::fs::write(run.path("questions.csv"), "text,when,label\n".to_string() + &rows.collect::<String>())
+        .expect("writable");
+    let one_type = ["--set", "model.bert.type_vocab_size=1", "--dry-run"];
+    let assert_refused = |ended: Ended| {
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("`model.bert.type_vocab_size`: 1 leaves"), "{}", ended.stderr);
+    };
+    assert_refused(run.train(&one_type));
+    let run = Run::new();
+    let data = "[data.text]\nfiles = [\"text.txt\"]\nseparator = \"\\n\"\n";
+    let train = "[train]\noutput_dir = \"run\"\ndevice = \"ndarray\"\nmax_steps = 10\n";
+    let objective = "[objective.masked_lm]\nnext_sentence = true\n";
+    std::fs::write(run.path("run.toml"), format!("{data}{train}{objective}{SMALL}")).expect("writable");
+    assert_refused(run.train(&one_type));
 }
 
 #[test]
