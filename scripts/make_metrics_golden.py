@@ -38,6 +38,7 @@ def classes(name, classes, truth, predicted, probabilities=None):
     figures = {
         "accuracy": metrics.accuracy_score(truth, predicted),
         **scores(truth, predicted, "macro"),
+        "macro": scores(truth, predicted, "macro"),
         "micro": scores(truth, predicted, "micro"),
         "weighted": scores(truth, predicted, "weighted"),
         "mcc": metrics.matthews_corrcoef(truth, predicted),
@@ -88,6 +89,7 @@ def multi_label(name, truth, probabilities, threshold):
                 "accuracy": metrics.accuracy_score(truth, predicted),
                 "hamming_loss": metrics.hamming_loss(truth, predicted),
                 **scores(truth, predicted, "macro"),
+                "macro": scores(truth, predicted, "macro"),
                 "micro": scores(truth, predicted, "micro"),
                 "weighted": scores(truth, predicted, "weighted"),
                 "per_label": scores(truth, predicted, None)}}
@@ -131,6 +133,12 @@ def tags(name, truth, predicted):
         for figure in ("precision", "recall", "f1"):
             of = getattr(seqeval.metrics, f"{figure}_score")
             figures[prefix + figure] = of(truth, predicted, average=average)
+            if average != "weighted":
+                figures[f"{average}_{figure}"] = figures[prefix + figure]
+    flat = [[tag for row in rows for tag in row] for rows in (truth, predicted)]
+    labels = sorted(set(flat[0] + flat[1]) - {"O"})
+    for prefix, average in (("token_", "micro"), ("token_macro_", "macro")):
+        figures.update({prefix + key: value for key, value in scores(*flat, average, labels=labels).items()})
     return {"name": name, "truth": truth, "predicted": predicted, "figures": figures}
 
 
@@ -149,6 +157,8 @@ def tag_cases():
         tags("well formed", well, mostly(well, bio)),
         tags("ill formed", (truth := sequences(bio, lengths)), mostly(truth, bio)),
         tags("other schemes mixed in", (truth := sequences(mixed, lengths)), mostly(truth, mixed)),
+        tags("parts of speech", [["DET", "NOUN", "VERB", "O"], ["NOUN", "O"], ["ADJ", "NOUN", "VERB"]],
+             [["DET", "NOUN", "NOUN", "O"], ["ADV", "NOUN"], ["NOUN", "NOUN", "VERB"]]),
         tags("none found", [["B-PER", "O"]], [["O", "O"]]),
     ]
 

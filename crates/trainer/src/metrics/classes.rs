@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::table::{Row, table};
-use super::{Averages, Counts, InvalidPredictions, NamedScores, Report, Scores, ratio, roc_auc, same_length};
+use super::{
+    Averages, Counts, InvalidPredictions, MACRO, MICRO, NamedScores, Report, SCORES, Scores, WEIGHTED, ratio, roc_auc,
+    same_length,
+};
 
 /// Figures of a classifier that gives every example one class.
 ///
@@ -86,10 +89,14 @@ impl ClassReport {
         })
     }
 
+    /// The scores' mean over classes.
+    fn macro_(&self) -> Scores {
+        Scores { precision: self.precision, recall: self.recall, f1: self.f1 }
+    }
+
     /// The report for a terminal: at most `max_classes` classes, the worst first, then the averages.
     pub fn table(&self, max_classes: usize) -> String {
-        let average = Scores { precision: self.precision, recall: self.recall, f1: self.f1 };
-        let averages = [Row::mean("mean", average), Row::mean("weighted mean", self.weighted)];
+        let averages = [Row::mean("mean", self.macro_()), Row::mean("weighted mean", self.weighted)];
         let mut text = table("class", "classes", &self.per_class, max_classes, &averages);
         text += &format!("\naccuracy {:.3}   mcc {:.3}", self.accuracy, self.mcc);
         if let Some(area) = self.roc_auc {
@@ -104,19 +111,13 @@ impl ClassReport {
 
 impl Report for ClassReport {
     fn figures(&self) -> Vec<(&'static str, f64)> {
-        let mut figures = vec![
-            ("accuracy", self.accuracy),
-            ("precision", self.precision),
-            ("recall", self.recall),
-            ("f1", self.f1),
-            ("micro_precision", self.micro.precision),
-            ("micro_recall", self.micro.recall),
-            ("micro_f1", self.micro.f1),
-            ("weighted_precision", self.weighted.precision),
-            ("weighted_recall", self.weighted.recall),
-            ("weighted_f1", self.weighted.f1),
-            ("mcc", self.mcc),
-        ];
+        let mut figures = vec![("accuracy", self.accuracy)];
+        for (names, scores) in
+            [(SCORES, self.macro_()), (MACRO, self.macro_()), (MICRO, self.micro), (WEIGHTED, self.weighted)]
+        {
+            figures.extend(scores.named(names));
+        }
+        figures.push(("mcc", self.mcc));
         figures.extend(self.roc_auc.map(|area| ("roc_auc", area)));
         figures.extend(self.log_loss.map(|loss| ("log_loss", loss)));
         figures

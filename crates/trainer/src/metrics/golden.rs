@@ -40,7 +40,7 @@ fn assert_figures(case: &Value, report: &impl Report, per_class: Option<&[NamedS
                     assert_close(case, "f1", Some(class.scores.f1), &wanted["f1"][index]);
                 }
             }
-            group @ ("micro" | "weighted") => {
+            group @ ("macro" | "micro" | "weighted") => {
                 for (score, wanted) in wanted.as_object().unwrap() {
                     let name = format!("{group}_{score}");
                     assert_close(case, &name, report.metric(&name), wanted);

@@ -12,6 +12,7 @@ mod ranking;
 mod spread;
 mod table;
 mod tags;
+mod task;
 mod values;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use multi_label::MultiLabelReport;
 pub use ranking::{average_ranks, roc_auc};
 pub use spread::Spread;
 pub use tags::{Entity, TagReport, entities};
+pub use task::Task;
 pub use values::{ValueReport, pearson, spearman};
 
 use std::collections::BTreeMap;
@@ -65,9 +67,32 @@ pub trait Report {
 /// Whether more of the named figure is better; `None` for a name that no report knows.
 pub fn higher_is_better(name: &str) -> Option<bool> {
     match name {
-        "accuracy" | "precision" | "recall" | "f1" | "micro_precision" | "micro_recall" | "micro_f1"
-        | "macro_precision" | "macro_recall" | "macro_f1" | "weighted_precision" | "weighted_recall"
-        | "weighted_f1" | "mcc" | "roc_auc" | "r2" | "pearson" | "spearman" | "exact_match" | "token_f1" | "bleu"
+        "accuracy"
+        | "precision"
+        | "recall"
+        | "f1"
+        | "micro_precision"
+        | "micro_recall"
+        | "micro_f1"
+        | "macro_precision"
+        | "macro_recall"
+        | "macro_f1"
+        | "weighted_precision"
+        | "weighted_recall"
+        | "weighted_f1"
+        | "token_precision"
+        | "token_recall"
+        | "token_f1"
+        | "token_macro_precision"
+        | "token_macro_recall"
+        | "token_macro_f1"
+        | "mcc"
+        | "roc_auc"
+        | "r2"
+        | "pearson"
+        | "spearman"
+        | "exact_match"
+        | "bleu"
         | "rougeL" => Some(true),
         "loss" | "log_loss" | "perplexity" | "hamming_loss" | "mse" | "rmse" | "mae" => Some(false),
         _ => None,
@@ -89,6 +114,26 @@ pub struct Scores {
     /// Harmonic mean of both.
     pub f1: f64,
 }
+
+impl Scores {
+    /// Precision, recall and F1 under these names.
+    fn named(self, names: [&'static str; 3]) -> impl Iterator<Item = (&'static str, f64)> {
+        names.into_iter().zip([self.precision, self.recall, self.f1])
+    }
+}
+
+/// What precision, recall and F1 are called where a report has one of each first.
+const SCORES: [&str; 3] = ["precision", "recall", "f1"];
+/// What they are called as a mean over classes.
+const MACRO: [&str; 3] = ["macro_precision", "macro_recall", "macro_f1"];
+/// What they are called from counts over all classes.
+const MICRO: [&str; 3] = ["micro_precision", "micro_recall", "micro_f1"];
+/// What they are called as a mean over classes weighted by how often each occurs.
+const WEIGHTED: [&str; 3] = ["weighted_precision", "weighted_recall", "weighted_f1"];
+/// What those of single words are called, from counts over all tags but `O`.
+const TOKEN: [&str; 3] = ["token_precision", "token_recall", "token_f1"];
+/// What those of single words are called, as a mean over all tags but `O`.
+const TOKEN_MACRO: [&str; 3] = ["token_macro_precision", "token_macro_recall", "token_macro_f1"];
 
 /// The scores of one class, label or entity type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

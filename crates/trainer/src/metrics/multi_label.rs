@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::table::{Row, table};
-use super::{Averages, Counts, InvalidPredictions, NamedScores, Report, Scores, ratio, same_length};
+use super::{
+    Averages, Counts, InvalidPredictions, MACRO, MICRO, NamedScores, Report, SCORES, Scores, WEIGHTED, ratio,
+    same_length,
+};
 
 /// Figures of a classifier that gives every example each label whose probability reaches a threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,10 +77,14 @@ impl MultiLabelReport {
         })
     }
 
+    /// The scores' mean over labels.
+    fn macro_(&self) -> Scores {
+        Scores { precision: self.precision, recall: self.recall, f1: self.f1 }
+    }
+
     /// The report for a terminal: at most `max_labels` labels, the worst first, then the averages.
     pub fn table(&self, max_labels: usize) -> String {
-        let average = Scores { precision: self.precision, recall: self.recall, f1: self.f1 };
-        let averages = [Row::mean("mean", average), Row::mean("over all", self.micro)];
+        let averages = [Row::mean("mean", self.macro_()), Row::mean("over all", self.micro)];
         table("label", "labels", &self.per_label, max_labels, &averages)
             + &format!(
                 "\nexactly right {:.3}   hamming loss {:.3}   threshold {}   ({} examples)\n",
@@ -88,19 +95,13 @@ impl MultiLabelReport {
 
 impl Report for MultiLabelReport {
     fn figures(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("accuracy", self.accuracy),
-            ("hamming_loss", self.hamming_loss),
-            ("precision", self.precision),
-            ("recall", self.recall),
-            ("f1", self.f1),
-            ("micro_precision", self.micro.precision),
-            ("micro_recall", self.micro.recall),
-            ("micro_f1", self.micro.f1),
-            ("weighted_precision", self.weighted.precision),
-            ("weighted_recall", self.weighted.recall),
-            ("weighted_f1", self.weighted.f1),
-        ]
+        let mut figures = vec![("accuracy", self.accuracy), ("hamming_loss", self.hamming_loss)];
+        for (names, scores) in
+            [(SCORES, self.macro_()), (MACRO, self.macro_()), (MICRO, self.micro), (WEIGHTED, self.weighted)]
+        {
+            figures.extend(scores.named(names));
+        }
+        figures
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::table::{Row, table};
-use super::{Averages, Counts, InvalidPredictions, NamedScores, Report, Scores, ratio, same_length};
+use super::{
+    Averages, Counts, InvalidPredictions, MACRO, MICRO, NamedScores, Report, SCORES, Scores, TOKEN, TOKEN_MACRO,
+    WEIGHTED, ratio, same_length,
+};
 
 /// An entity that tags mark: its type, its first and its last token.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,6 +57,9 @@ pub fn entities<S: AsRef<str>>(tags: &[S]) -> Vec<Entity<'_>> {
     found
 }
 
+/// The tag of a word that belongs to nothing.
+const OUTSIDE: &str = "O";
+
 /// Figures of a tagger. An entity counts as found if its type and both its ends are right.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TagReport {
@@ -72,6 +78,12 @@ pub struct TagReport {
     pub macro_: Scores,
     /// The scores' mean over types weighted by how often each occurs.
     pub weighted: Scores,
+    /// The scores of single words, from counts over all tags but `O`: scikit-learn's micro average over these labels.
+    #[serde(default)]
+    pub token: Scores,
+    /// The scores of single words, mean over all tags but `O`.
+    #[serde(default)]
+    pub token_macro: Scores,
     /// Every type that occurs or was predicted, by name.
     pub per_type: Vec<NamedScores>,
 }
@@ -88,10 +100,14 @@ impl TagReport {
         same_length("tagged sequences", predicted.len(), truth.len())?;
         let (mut tokens, mut right) = (0u64, 0u64);
         let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
+        let mut of_tags: BTreeMap<&str, Counts> = BTreeMap::new();
         for (truth, predicted) in truth.iter().zip(predicted) {
             same_length("tags of a sequence", predicted.len(), truth.len())?;
             tokens += truth.len() as u64;
             right += truth.iter().zip(predicted).filter(|(a, b)| a.as_ref() == b.as_ref()).count() as u64;
+            for (truth, predicted) in truth.iter().zip(predicted) {
+                count_word(&mut of_tags, truth.as_ref(), predicted.as_ref());
+            }
             let there: HashSet<Entity> = entities(truth).into_iter().collect();
             for entity in &there {
                 counts.entry(entity.kind).or_default().support += 1;
@@ -104,6 +120,8 @@ impl TagReport {
         }
         let per_type = counts.iter().map(|(kind, count)| count.named(kind)).collect();
         let Averages { macro_, micro, weighted } = Averages::of(&counts.into_values().collect::<Vec<_>>());
+        of_tags.remove(OUTSIDE);
+        let of_words = Averages::of(&of_tags.into_values().collect::<Vec<_>>());
         Ok(Self {
             tokens,
             accuracy: ratio(right as f64, tokens as f64),
@@ -112,14 +130,25 @@ impl TagReport {
             f1: micro.f1,
             macro_,
             weighted,
+            token: of_words.micro,
+            token_macro: of_words.macro_,
             per_type,
         })
     }
 
+    /// The scores over all entities.
+    fn micro(&self) -> Scores {
+        Scores { precision: self.precision, recall: self.recall, f1: self.f1 }
+    }
+
     /// The report for a terminal: at most `max_types` types of entity, the worst first, then the averages.
     pub fn table(&self, max_types: usize) -> String {
-        let all = Scores { precision: self.precision, recall: self.recall, f1: self.f1 };
-        let averages = [Row::mean("over all", all), Row::mean("mean", self.macro_)];
+        let averages = [
+            Row::mean("over all", self.micro()),
+            Row::mean("mean", self.macro_),
+            Row::mean("single words", self.token),
+            Row::mean("mean over tags", self.token_macro),
+        ];
         table("entity", "types", &self.per_type, max_types, &averages)
             + &format!("\ntoken accuracy {:.3}   ({} tokens)\n", self.accuracy, self.tokens)
     }
@@ -127,19 +156,27 @@ impl TagReport {
 
 impl Report for TagReport {
     fn figures(&self) -> Vec<(&'static str, f64)> {
-        vec![
-            ("accuracy", self.accuracy),
-            ("precision", self.precision),
-            ("recall", self.recall),
-            ("f1", self.f1),
-            ("macro_precision", self.macro_.precision),
-            ("macro_recall", self.macro_.recall),
-            ("macro_f1", self.macro_.f1),
-            ("weighted_precision", self.weighted.precision),
-            ("weighted_recall", self.weighted.recall),
-            ("weighted_f1", self.weighted.f1),
-        ]
+        let mut figures = vec![("accuracy", self.accuracy)];
+        for (names, scores) in [
+            (SCORES, self.micro()),
+            (MICRO, self.micro()),
+            (MACRO, self.macro_),
+            (WEIGHTED, self.weighted),
+            (TOKEN, self.token),
+            (TOKEN_MACRO, self.token_macro),
+        ] {
+            figures.extend(scores.named(names));
+        }
+        figures
     }
+}
+
+/// Counts a word of the tag `truth` that was given the tag `predicted`.
+fn count_word<'a>(counts: &mut BTreeMap<&'a str, Counts>, truth: &'a str, predicted: &'a str) {
+    counts.entry(truth).or_default().support += 1;
+    let count = counts.entry(predicted).or_default();
+    count.predicted += 1;
+    count.right += u64::from(truth == predicted);
 }
 
 #[cfg(test)]
@@ -157,6 +194,8 @@ mod tests {
     fn an_entity_with_one_wrong_end_is_not_found() {
         let report = TagReport::new(&[vec!["B-PER", "I-PER", "O"]], &[vec!["B-PER", "O", "O"]]).unwrap();
         assert_eq!((report.f1, report.accuracy), (0.0, 2.0 / 3.0));
+        assert_eq!(report.token, Scores { precision: 1.0, recall: 0.5, f1: 2.0 / 3.0 });
+        assert_eq!(report.token_macro.f1, 0.5);
         assert!(TagReport::new(&[vec!["O"]], &[vec!["O", "O"]]).is_err());
         assert_eq!(TagReport::new::<&str, &str>(&[], &[]).unwrap().f1, 0.0);
     }

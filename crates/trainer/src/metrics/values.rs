@@ -62,10 +62,10 @@ impl ValueReport {
 
     /// The report for a terminal.
     pub fn table(&self) -> String {
-        format!(
-            "rmse {:.4}   mae {:.4}   r² {:.4}   pearson {:.4}   spearman {:.4}   ({} examples)\n",
-            self.rmse, self.mae, self.r2, self.pearson, self.spearman, self.examples
-        )
+        let shown = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") };
+        let [rmse, mae, r2, pearson, spearman] = [self.rmse, self.mae, self.r2, self.pearson, self.spearman].map(shown);
+        let examples = self.examples;
+        format!("rmse {rmse}   mae {mae}   r² {r2}   pearson {pearson}   spearman {spearman}   ({examples} examples)\n")
     }
 }
 
@@ -121,6 +121,8 @@ mod tests {
             let json = serde_json::to_string(&report).unwrap();
             assert!(json.contains("\"pearson\":null"), "{json}");
             assert!(serde_json::from_str::<ValueReport>(&json).unwrap().pearson.is_nan());
+            let table = report.table();
+            assert!(table.contains("r² -   pearson -   spearman -   (") && !table.contains("NaN"), "{table}");
         }
         assert!(ValueReport::new(&[1.0], &[]).is_err());
     }
