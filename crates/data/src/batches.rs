@@ -284,6 +284,11 @@ impl EvaluationRows {
         self.chosen.len()
     }
 
+    /// How many rows they were chosen from.
+    pub fn available(&self) -> usize {
+        self.rows.count(self.seq_len).map_or(0, |rows| rows as usize)
+    }
+
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.chosen.is_empty()
@@ -373,7 +378,7 @@ mod tests {
     #[test]
     fn evaluation_rows_are_a_fixed_subset_in_order() {
         let rows = Batches::evaluation(stream(1001), 10, 3, 20).unwrap();
-        assert_eq!(rows.len(), 20);
+        assert_eq!((rows.len(), rows.available()), (20, 100));
         let begin = starts(&rows.at(0..20));
         assert!(begin.is_sorted() && begin.iter().all(|start| start % 10 == 0));
         assert_eq!(begin, starts(&Batches::evaluation(stream(1001), 10, 3, 20).unwrap().at(0..20)));

@@ -11,6 +11,9 @@ use crate::length_order::LengthOrder;
 use crate::source::labelled::{Answer, Example, answer};
 use crate::tokenizer::{Specials, SubwordSampler, Tokenizer};
 
+/// The least context of a classifier: a pair, one token each, between its special tokens.
+pub const MIN_SEQ_LEN: usize = 5;
+
 /// An example as a model reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedExample {
@@ -252,7 +255,7 @@ fn in_row(
     max_seq_len: usize,
 ) -> Result<EncodedText, Error> {
     let Specials { cls, sep, .. } = specials(tokenizer)?;
-    if max_seq_len < 5 {
+    if max_seq_len < MIN_SEQ_LEN {
         return Err(Error::short_context(max_seq_len));
     }
     let room = max_seq_len - if second.is_some() { 3 } else { 2 };

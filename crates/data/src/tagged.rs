@@ -13,6 +13,9 @@ use crate::length_order::LengthOrder;
 use crate::source::tagged::{TaggedSentence, ids_of};
 use crate::tokenizer::{Specials, Tokenizer};
 
+/// The least context of a tagger: one token between its special ones.
+pub const MIN_SEQ_LEN: usize = 3;
+
 /// A sentence's words as a model reads them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EncodedWords {
@@ -34,7 +37,7 @@ pub fn encode_words(
     max_seq_len: usize,
 ) -> Result<EncodedWords, Error> {
     let Specials { cls, sep, .. } = specials(tokenizer)?;
-    if max_seq_len < 3 {
+    if max_seq_len < MIN_SEQ_LEN {
         let message = format!("{max_seq_len} tokens are too few for a word between its special tokens");
         return Err(Error::config("model.bert.max_seq_len", message, "128 is usual"));
     }

@@ -29,7 +29,8 @@ pub struct LabelledConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
     /// What the answer to a text is: `single_label`, exactly one label; `multi_label`, any number of labels; `regression`,
-    /// a number, learned with the mean squared error.
+    /// a number, learned with the mean squared error by a head that starts, where none is loaded, at the training part's mean
+    /// and deviation.
     #[serde(default)]
     pub problem: ProblemConfig,
     /// The column or field that holds the label.

@@ -77,6 +77,21 @@ pub struct LabelledSplits {
     pub hash: String,
 }
 
+/// Tests that a config can be used on labelled texts.
+///
+/// # Errors
+/// A similarity or limit that is none; one of turns, which a text does not have.
+pub fn check_clean(config: &CleanConfig) -> Result<(), Error> {
+    check_limits(config)?;
+    for (key, limit) in [("clean.min_turns", config.min_turns), ("clean.max_turns", config.max_turns)] {
+        if limit.is_some() {
+            let hint = "leave it out, or use `clean.max_characters`";
+            return Err(Error::config(key, "a labelled text has no turns", hint));
+        }
+    }
+    Ok(())
+}
+
 /// Reads, cleans and divides the examples. Cleaning comes first, so that texts that it makes equal stay together.
 ///
 /// # Errors
@@ -85,13 +100,7 @@ pub struct LabelledSplits {
 pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -> Result<LabelledSplits, Error> {
     let problem = config.problem;
     let cleaner = TextCleaner::new(clean)?;
-    check_limits(clean)?;
-    if let Some(key) = [(clean.min_turns, "clean.min_turns"), (clean.max_turns, "clean.max_turns")]
-        .into_iter()
-        .find_map(|(limit, key)| limit.map(|_| key))
-    {
-        return Err(Error::config(key, "a labelled text has no turns", "leave it out, or use `clean.max_characters`"));
-    }
+    check_clean(clean)?;
     let mut notes = Vec::new();
     let mut read = |part: &str, files: &[String]| -> Result<Vec<Example>, Error> {
         if files.is_empty() {
@@ -188,6 +197,27 @@ pub fn answer(problem: ProblemConfig, labels: &[String], example: &Example) -> R
     }
 }
 
+/// The key of the weights that labels are given by name.
+const LABEL_WEIGHTS: &str = "objective.classification.label_weights";
+
+/// Tests what can be known of the weights of labels without the data.
+///
+/// # Errors
+/// Weights in two ways; one that is not above 0.
+pub fn check_weights(config: &ClassificationConfig) -> Result<(), Error> {
+    if config.class_weights == ClassWeights::Balanced && !config.label_weights.is_empty() {
+        let message = "it stands beside `class_weights` = \"balanced\"";
+        return Err(Error::config(LABEL_WEIGHTS, message, "leave one of them out"));
+    }
+    match config.label_weights.iter().find(|(_, weight)| **weight <= 0.0 || weight.is_nan()) {
+        None => Ok(()),
+        Some((label, weight)) => {
+            let message = format!("`{label}` has the weight {weight}");
+            Err(Error::config(LABEL_WEIGHTS, message, "weights are above 0"))
+        }
+    }
+}
+
 /// How much an example of each label counts, by the label's id.
 ///
 /// # Errors
@@ -197,27 +227,23 @@ pub fn label_weights(
     problem: ProblemConfig,
     splits: &LabelledSplits,
 ) -> Result<Vec<f32>, Error> {
-    let key = "objective.classification.label_weights";
+    check_weights(config)?;
     if config.class_weights == ClassWeights::None && config.label_weights.is_empty() {
         return Ok(vec![1.0; splits.labels.len()]);
     }
     if problem != ProblemConfig::SingleLabel {
-        return Err(Error::config(key, "weights are for `data.labelled.problem` = \"single_label\"", "leave them out"));
+        let message = "weights are for `data.labelled.problem` = \"single_label\"";
+        return Err(Error::config(LABEL_WEIGHTS, message, "leave them out"));
     }
     if config.class_weights == ClassWeights::Balanced {
-        if !config.label_weights.is_empty() {
-            return Err(Error::config(key, "it stands beside `class_weights` = \"balanced\"", "leave one of them out"));
-        }
         let count = |label: &String| splits.train.iter().filter(|example| example.labels[0] == *label).count();
         let each = splits.train.len() as f32 / splits.labels.len() as f32;
         return Ok(splits.labels.iter().map(|label| each / count(label).max(1) as f32).collect());
     }
-    if let Some((label, weight)) = config.label_weights.iter().find(|(_, weight)| **weight <= 0.0 || weight.is_nan()) {
-        return Err(Error::config(key, format!("`{label}` has the weight {weight}"), "weights are above 0"));
-    }
     if let Some(label) = config.label_weights.keys().find(|label| !splits.labels.contains(label)) {
         let hint = format!("the labels are {}", super::quoted(splits.labels.iter().map(String::as_str)));
-        return Err(Error::config(key, format!("the training part has no label `{label}`"), hint));
+        let message = format!("the training part has no label `{label}`");
+        return Err(Error::config(LABEL_WEIGHTS, message, hint));
     }
     Ok(splits.labels.iter().map(|label| config.label_weights.get(label).map_or(1.0, |weight| *weight as f32)).collect())
 }

@@ -105,6 +105,21 @@ pub fn ids_of(tags: &[String], sentence: &TaggedSentence) -> Result<Vec<u32>, Er
     sentence.tags.iter().map(id).collect()
 }
 
+/// Tests that words and tags have columns of their own.
+///
+/// # Errors
+/// A column 0; one for both.
+pub fn check_columns(config: &TaggedConfig) -> Result<(), Error> {
+    if config.token_column == 0 || config.tag_column == Some(0) {
+        let key = if config.token_column == 0 { "token_column" } else { "tag_column" };
+        return Err(Error::config(key, "there is no column 0", "columns count from 1"));
+    }
+    if config.tag_column == Some(config.token_column) {
+        return Err(Error::config("tag_column", "it is also `token_column`", "leave it out where tags come last"));
+    }
+    Ok(())
+}
+
 /// The sentences of files, without dividing them; what was repaired or left out is added to `notes`.
 ///
 /// # Errors
@@ -114,13 +129,7 @@ pub fn read_files(
     files: &[String],
     notes: &mut Vec<String>,
 ) -> Result<Vec<TaggedSentence>, Error> {
-    if config.token_column == 0 || config.tag_column == Some(0) {
-        let key = if config.token_column == 0 { "token_column" } else { "tag_column" };
-        return Err(Error::config(key, "there is no column 0", "columns count from 1"));
-    }
-    if config.tag_column == Some(config.token_column) {
-        return Err(Error::config("tag_column", "it is also `token_column`", "leave it out where tags come last"));
-    }
+    check_columns(config)?;
     let mut sentences = Vec::new();
     let before = notes.len();
     for path in expand(files)? {
