@@ -18,6 +18,9 @@ use data::{
 /// The seed of the order in which validation rows are chosen: fixed, so that runs of different seeds compare.
 const EVALUATION_SEED: u64 = 0;
 
+/// Micro-batches that an evaluation on running text reads where the config does not say.
+const EVALUATION_BATCHES: usize = 50;
+
 /// The rows of a run.
 pub(crate) struct Rows {
     pub(crate) train: Batches,
@@ -91,14 +94,16 @@ impl Rows {
         tokenizer: &Tokenizer,
         model: &NetworkConfig,
     ) -> Result<Self, Error> {
+        let of_text = matches!(parts, Parts::Texts(_)).then_some(EVALUATION_BATCHES);
+        let batches = config.train.eval_batches.or(of_text);
         let encoding = Encoding {
             config,
             tokenizer,
             seq_len: model.max_seq_len(),
             vocab_size: model.vocab_size(),
-            most: config.train.eval_batches * config.train.micro_batch_size,
+            most: batches.map_or(usize::MAX, |batches| batches.saturating_mul(config.train.micro_batch_size)),
         };
-        match parts {
+        let mut rows = match parts {
             Parts::Labelled { splits, problem, weights } => encoding.labelled(splits, *problem, weights),
             Parts::Chat(splits) => encoding.chat(splits),
             Parts::Tagged(splits) => encoding.tagged(splits),
@@ -108,7 +113,14 @@ impl Rows {
                 }
                 _ => encoding.texts(texts, objective),
             },
+        }?;
+        if let Some(validation) = &rows.validation
+            && validation.len() < validation.available()
+        {
+            let (seen, all) = (validation.len(), validation.available());
+            rows.notes.push(format!("evaluations see {seen} of {all} validation rows; `train.eval_batches` decides"));
         }
+        Ok(rows)
     }
 }
 

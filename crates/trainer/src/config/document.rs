@@ -91,9 +91,14 @@ impl Document {
         let mut found = None;
         let mut keys = path.split('.').peekable();
         while let Some(key) = keys.next() {
+            let (key, index) = indexed(key);
             let entry = table.iter().find(|entry| entry.key == key)?;
-            found = Some(entry.node.origin);
-            match &entry.node.value {
+            let node = match (&entry.node.value, index) {
+                (Value::Array(items), Some(index)) => items.get(index)?,
+                _ => &entry.node,
+            };
+            found = Some(node.origin);
+            match &node.value {
                 Value::Table(inner) => table = inner,
                 _ if keys.peek().is_some() => return None,
                 _ => {}
@@ -124,6 +129,15 @@ impl Document {
             Origin::Set(index) => Place::Set(self.sets[index].clone()),
         }
     }
+}
+
+/// A key and the index behind it: `remove[1]`.
+fn indexed(key: &str) -> (&str, Option<usize>) {
+    let of_item = || {
+        let (name, index) = key.strip_suffix(']')?.split_once('[')?;
+        Some((name, Some(index.parse().ok()?)))
+    };
+    of_item().unwrap_or((key, None))
 }
 
 /// The place of a byte of a file, which need not be UTF-8 from there on.

@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use data::config::{AugmentConfig, ChatTrainingConfig, CleanConfig, RedactConfig};
+use data::config::{AugmentConfig, ChatTrainingConfig, CleanConfig, ProblemConfig, RedactConfig};
 use data::{ObjectiveConfig, SourceConfig, SplitConfig, TokenizerConfig};
 use model::{LoraConfig, ModelConfig};
 use schemars::JsonSchema;
@@ -31,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use check::{Checked, Finding};
 use document::{Document, Origin, place_in};
 use shape::Shape;
+
+use crate::metrics::Task;
 
 pub use error::{ConfigError, ConfigErrors, Place, Subject};
 pub use optimizer::{AdamwConfig, OptimizerConfig, SgdConfig};
@@ -169,6 +171,21 @@ impl RunConfig {
             false => gpt.with_defaults(),
         });
         self
+    }
+
+    /// What the model is measured at.
+    pub fn task(&self) -> Task {
+        let of_tokens = matches!(self.objective, Some(ObjectiveConfig::Causal(_) | ObjectiveConfig::MaskedLm(_)));
+        match &self.data {
+            _ if of_tokens => Task::Language,
+            SourceConfig::Labelled(labelled) => match labelled.problem {
+                ProblemConfig::SingleLabel => Task::SingleLabel,
+                ProblemConfig::MultiLabel => Task::MultiLabel,
+                ProblemConfig::Regression => Task::Regression,
+            },
+            SourceConfig::Tagged(_) => Task::Tagging,
+            _ => Task::Language,
+        }
     }
 
     /// The config as a TOML file with every default written out; loads to the same config again.

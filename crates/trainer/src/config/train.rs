@@ -101,12 +101,16 @@ pub struct TrainConfig {
     /// Steps between evaluations on the validation split; 0 means never.
     #[serde(default = "default_interval")]
     pub eval_every: u64,
-    /// Micro-batches of the validation split that each evaluation reads, always the same ones.
-    #[serde(default = "default_eval_batches")]
+    /// Micro-batches of the validation split that each evaluation reads, always the same ones. Default: all of labelled
+    /// texts, tagged sentences and conversations, 50 of running text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub eval_batches: usize,
-    /// The validation figure that decides which checkpoint is the best: `loss`, `perplexity`, `accuracy`, and of a
-    /// classifier any figure that `firebox eval --json` gives, as `f1` (macro), `weighted_f1`, `mcc`, `roc_auc`.
+    pub eval_batches: Option<usize>,
+    /// The validation figure that decides which checkpoint is the best: `loss`, and but for a regression `perplexity` and
+    /// `accuracy`. Classifiers and taggers have `precision`, `recall` and `f1` (the mean over labels; of a tagger over all
+    /// entities), also with `macro_`, `micro_` and `weighted_` before them, taggers those of single words with `token_` and
+    /// `token_macro_`; single-label classifiers `mcc`, `log_loss` and, of two labels, `roc_auc`; multi-label ones
+    /// `hamming_loss`; regressions `mse`, `rmse`, `mae`, `r2`, `pearson` and `spearman`.
     #[serde(default = "default_best_metric")]
     pub best_metric: String,
     /// Stop after this many evaluations in a row without a new best. Default: go on to the end.
@@ -163,10 +167,6 @@ fn default_interval() -> u64 {
 
 fn default_best_metric() -> String {
     "loss".to_owned()
-}
-
-fn default_eval_batches() -> usize {
-    50
 }
 
 fn default_keep_last() -> usize {

@@ -10,10 +10,10 @@ use model::{Bert, BertSettings, Gpt, GptSettings, ModelConfig};
 use super::RunConfig;
 use super::error::Subject;
 use super::schedule::ScheduleConfig;
-use super::suggest::nearest;
+use super::suggest::{join, nearest};
 use super::train::default_sample_tokens;
 use super::train::{STOP_KEYS, TrainConfig};
-use crate::metrics::higher_is_better;
+use crate::metrics::Task;
 
 /// What is wrong with the meaning of a config.
 #[derive(Debug)]
@@ -35,10 +35,12 @@ pub(super) fn validate(config: &RunConfig) -> Vec<Problem> {
     problems.lora(config);
     problems.stop(&config.train);
     problems.train(&config.train);
-    problems.best(&config.train);
+    problems.best(config);
+    problems.cleaning(config);
     problems.texts(config);
     problems.samples(config);
     problems.objective(config);
+    problems.context(config);
     problems.schedule(config);
     problems.0
 }
@@ -59,6 +61,17 @@ impl Problems {
             hint,
             subject: Subject::Config,
         });
+    }
+
+    /// What the data crate says of a table; the error may name a key of it.
+    fn refused(&mut self, table: &str, checked: Result<(), data::Error>) {
+        let Err(error) = checked else { return };
+        let key = match &error {
+            data::Error::Config { key, .. } if key.contains('.') => Some(key.clone()),
+            data::Error::Config { key, .. } => Some(join(table, key)),
+            _ => None,
+        };
+        self.add(key.into_iter().chain([table.to_owned()]), error.to_string(), "");
     }
 
     /// Says what the last problem is about, where that is not the config.
@@ -82,6 +95,9 @@ impl Problems {
             if !matches!(error, data::Error::Config { .. }) {
                 self.concerns(Subject::Data);
             }
+        }
+        if let SourceConfig::Tagged(tagged) = source {
+            self.refused("data.tagged", data::source::tagged::check_columns(tagged));
         }
     }
 
@@ -276,14 +292,27 @@ impl Problems {
         }
     }
 
-    /// What changes labelled texts.
+    fn cleaning(&mut self, config: &RunConfig) {
+        let clean = &config.clean;
+        for (index, pattern) in clean.remove.iter().enumerate() {
+            let alone = CleanConfig { remove: vec![pattern.clone()], ..CleanConfig::default() };
+            if let Err(error) = TextCleaner::new(&alone) {
+                self.add([format!("clean.remove[{index}]")], error.to_string(), "");
+            }
+        }
+        let others = CleanConfig { remove: Vec::new(), ..clean.clone() };
+        self.refused("clean", TextCleaner::new(&others).map(drop));
+        match config.data {
+            SourceConfig::Labelled(_) => self.refused("clean", data::source::labelled::check_clean(clean)),
+            SourceConfig::Chat(_) => self.refused("clean", data::chat::check_clean(clean)),
+            _ if *clean == CleanConfig::default() => {}
+            _ => self.add(["clean"], "[clean] has no effect without [data.labelled] or [data.chat]", "leave it out"),
+        }
+    }
+
+    /// What else changes texts.
     fn texts(&mut self, config: &RunConfig) {
-        if let Err(error) = TextCleaner::new(&config.clean) {
-            self.add(["clean"], error.to_string(), "");
-        }
-        if let Err(error) = Augmenter::new(&config.augment, config.train.seed) {
-            self.add(["augment"], error.to_string(), "");
-        }
+        self.refused("augment", Augmenter::new(&config.augment, config.train.seed).map(drop));
         if config.chat != ChatTrainingConfig::default() && !matches!(config.data, SourceConfig::Chat(_)) {
             self.add(["chat"], "[chat] has no effect without [data.chat]", "leave it out");
         }
@@ -311,16 +340,6 @@ impl Problems {
         }
         let labelled = matches!(config.data, SourceConfig::Labelled(_));
         let classifies = labelled && !matches!(config.objective, Some(ObjectiveConfig::MaskedLm(_)));
-        match config.data {
-            SourceConfig::Labelled(_) => {}
-            SourceConfig::Chat(_) => {
-                if let Err(error) = data::chat::check_clean(&config.clean) {
-                    self.add(["clean"], error.to_string(), "");
-                }
-            }
-            _ if config.clean == CleanConfig::default() => {}
-            _ => self.add(["clean"], "[clean] has no effect without [data.labelled] or [data.chat]", "leave it out"),
-        }
         if !classifies && (AugmentConfig { subwords: None, ..config.augment.clone() }) != AugmentConfig::default() {
             let message = "[augment] has no effect on words without a classifier's [data.labelled]";
             self.add(["augment"], message, "leave it out");
@@ -364,14 +383,32 @@ impl Problems {
             let message = "weights of labels need `data.labelled.problem` = \"single_label\"";
             self.add([key("class_weights"), key("label_weights")], message, "leave them out");
         }
+        self.refused("objective.classification", data::source::labelled::check_weights(classification));
     }
 
-    fn best(&mut self, train: &TrainConfig) {
-        if higher_is_better(&train.best_metric).is_none() {
+    /// A context too short for any text.
+    fn context(&mut self, config: &RunConfig) {
+        let least = match config.task() {
+            Task::SingleLabel | Task::MultiLabel | Task::Regression => data::examples::MIN_SEQ_LEN,
+            Task::Tagging => data::tagged::MIN_SEQ_LEN,
+            Task::Language => return,
+        };
+        let given = config.model.bert.as_ref().and_then(|bert| bert.max_seq_len);
+        if let Some(given) = given.filter(|given| *given < least) {
+            let message = format!("`model.bert.max_seq_len` is {given}, too few for a text between its special tokens");
+            self.add(["model.bert.max_seq_len"], message, format!("at least {least}; 128 is usual"));
+        }
+    }
+
+    fn best(&mut self, config: &RunConfig) {
+        let (task, train) = (config.task(), &config.train);
+        let name = train.best_metric.as_str();
+        let figures = task.figures();
+        if !figures.contains(&name) {
             self.add(
-                ["train.best_metric"],
-                format!("`train.best_metric`: there is no figure `{}`", train.best_metric),
-                "loss, perplexity, accuracy, f1, weighted_f1, mcc or roc_auc, for example",
+                ["train.best_metric", "data", "objective"],
+                format!("`train.best_metric`: evaluations of {} have no figure `{name}`", task.described()),
+                format!("there are {}", figures.join(", ")),
             );
         }
         if train.early_stopping_patience.is_some() && train.eval_every == 0 {

@@ -375,3 +375,71 @@ fn errors_that_all_concern_the_data_or_the_checkpoint_say_so() {
     assert_eq!(subject(&["data.text.files=[\"***\"]"]), Subject::Config);
     assert_eq!(subject(&["train=1"]), Subject::Config);
 }
+
+/// A config of a classifier, up to its model, on a file that is there.
+const CLASSIFIER: &str = r#"[data.labelled]
+files = ["Cargo.toml"]
+[tokenizer.bert]
+vocab_size = 300
+[train]
+output_dir = "runs/test"
+max_steps = 100
+[model.bert]
+n_layer = 1
+n_head = 1
+d_model = 8
+max_seq_len = 16
+"#;
+
+#[test]
+fn a_best_metric_that_the_problem_does_not_have_is_refused_with_those_that_it_has() {
+    let refused = |text: &str, metric: &str, task: &str, has: &str| {
+        let text = text.replace("max_steps = 100", &format!("max_steps = 100\nbest_metric = {metric:?}"));
+        let said = parse(&text, &[]).unwrap_err();
+        let line = 1 + text.lines().position(|line| line.starts_with("best_metric")).unwrap();
+        let expected = format!(
+            "x.toml:{line}:15: error: `train.best_metric`: evaluations of {task} have no figure `{metric}`; hint: there are loss, "
+        );
+        assert!(said.starts_with(&expected) && said.contains(has), "{said}");
+    };
+    let problem = |name: &str| CLASSIFIER.replace("[tokenizer", &format!("problem = {name:?}\n[tokenizer"));
+    let tagger = CLASSIFIER.replace("labelled", "tagged");
+    refused(CLASSIFIER, "hamming_loss", "a single-label classifier", "macro_f1");
+    refused(&problem("multi_label"), "roc_auc", "a multi-label classifier", "hamming_loss");
+    refused(&problem("regression"), "accuracy", "a regression", "spearman");
+    refused(&problem("regression"), "perplexity", "a regression", "r2");
+    refused(&tagger, "mcc", "a tagger", "token_f1");
+    refused(CLASSIFIER, "pearson", "a single-label classifier", "mcc");
+    refused(&format!("{CLASSIFIER}[objective.masked_lm]\n"), "f1", "a language model", "perplexity");
+    refused(GOOD, "f1", "a language model", "accuracy");
+    for (text, metric) in [(CLASSIFIER, "macro_f1"), (tagger.as_str(), "micro_f1"), (tagger.as_str(), "token_macro_f1")]
+    {
+        assert!(parse(text, &[&format!("train.best_metric={metric}")]).is_ok(), "{metric}");
+    }
+}
+
+#[test]
+fn what_is_known_of_labels_and_cleaning_without_the_data_is_reported_at_its_key() {
+    let said = |more: &str| parse(&format!("{CLASSIFIER}{more}"), &[]).unwrap_err();
+    let weights = "`objective.classification.label_weights`:";
+    assert_eq!(
+        said("[objective.classification]\nlabel_weights = { a = 0 }"),
+        format!("x.toml:14:1: error: {weights} `a` has the weight 0; hint: weights are above 0")
+    );
+    let both = said("[objective.classification]\nclass_weights = \"balanced\"\nlabel_weights = { a = 2 }");
+    assert!(both.starts_with(&format!("x.toml:15:1: error: {weights} it stands beside")), "{both}");
+    let limits = said("[clean]\nmin_characters = 9\nmax_characters = 3");
+    assert!(limits.starts_with("x.toml:14:18: error: `clean.min_characters`: 9 is more than"), "{limits}");
+    let turns = said("[clean]\nmin_turns = 2");
+    assert!(turns.starts_with("x.toml:14:13: error: `clean.min_turns`: a labelled text has no turns"), "{turns}");
+    let remove = said("[clean]\nremove = [\"(\", \"a\",\n  \"[\"]\nstop_words = \"no/such.txt\"");
+    let places: Vec<&str> = remove.lines().map(|line| line.split(" error:").next().unwrap()).collect();
+    assert_eq!(places, ["x.toml:14:11:", "x.toml:15:3:", "x.toml:16:14:"], "{remove}");
+    let synonyms = said("[augment.synonyms]\nprobability = 0.1\nfile = \"no/such.txt\"");
+    assert!(synonyms.starts_with("x.toml:15:8: error: `augment.synonyms.file`: no/such.txt"), "{synonyms}");
+    let short = parse(CLASSIFIER, &["model.bert.max_seq_len=4"]).unwrap_err();
+    assert!(short.contains("`model.bert.max_seq_len` is 4") && short.ends_with("at least 5; 128 is usual"), "{short}");
+    let column = CLASSIFIER.replace("labelled]", "tagged]\ntag_column = 1");
+    let said = parse(&column, &[]).unwrap_err();
+    assert!(said.starts_with("x.toml:2:14: error: `tag_column`: it is also `token_column`"), "{said}");
+}

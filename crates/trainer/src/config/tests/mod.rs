@@ -124,7 +124,6 @@ max_steps = 100
 max_grad_norm = 1.0
 label_smoothing = 0.0
 eval_every = 250
-eval_batches = 50
 best_metric = "loss"
 save_every = 250
 keep_last = 2
