@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::forward::{StepGradient, StepOptions, step_gradient};
+use crate::metrics::Spread;
 use crate::optimizer::{Optimizer, Rates, Scale};
 use crate::predictions::{Predictions, best};
 use burn::module::Module;
@@ -378,6 +379,18 @@ impl Network {
         })
     }
 
+    /// The same with the outputs of its classifier spread like the `targets` of a regression: the biases are their mean,
+    /// the weights are multiplied by their deviation. Otherwise numbers far from 0 are out of reach for many steps.
+    pub fn answering_around(self, targets: Spread) -> Self {
+        let Self::Bert(model) = self else { return self };
+        let scale = targets.deviation.filter(|deviation| *deviation > 0.0).unwrap_or(1.0);
+        Self::Bert(weights::map(model, |name, _, value, _| match name {
+            "classifier.weight" => Some(value() * scale),
+            "classifier.bias" => Some(value() + targets.mean),
+            _ => None,
+        }))
+    }
+
     /// The model outside autodiff.
     pub fn valid(&self) -> Self {
         match self {
@@ -437,5 +450,37 @@ impl Network {
             (Self::Bert(model), NetworkConfig::Bert(config)) => checkpoint::bert_files(model, config, Some(tokenizer)),
             _ => unreachable!("a model and its own shape"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::BertSettings;
+    use model::bert::{BertHead, Problem};
+
+    #[test]
+    fn the_fresh_head_of_a_regression_answers_like_its_targets() {
+        let settings = BertSettings { n_layer: Some(1), n_head: Some(1), d_model: Some(8), ..Default::default() };
+        let head = BertHead::SequenceClassification { labels: vec!["score".into()], problem: Problem::Regression };
+        let config = NetworkConfig::Bert(BertConfig::from_settings(&settings, 10, head).unwrap());
+        let fresh = || Network::new(&config, 3, &Device::flex());
+        let exported = |network: Network| match network {
+            Network::Bert(model) => weights::export(&model),
+            Network::Gpt(_) => unreachable!("a BERT"),
+        };
+        let targets = |values: &[f64]| Spread::of(values).unwrap();
+        let (before, after) = (exported(fresh()), exported(fresh().answering_around(targets(&[40.0, 50.0, 60.0]))));
+        for (name, tensor) in &before {
+            let expected: Vec<f32> = match name.as_str() {
+                "classifier.weight" => tensor.values.iter().map(|weight| weight * 10.0).collect(),
+                "classifier.bias" => vec![50.0],
+                _ => tensor.values.to_vec(),
+            };
+            assert_eq!(after[name].values[..], expected[..], "{name}");
+        }
+        // Of one number, or several that are the same, there is no deviation to scale by.
+        let constant = exported(fresh().answering_around(targets(&[7.0, 7.0])));
+        assert_eq!(constant["classifier.weight"].values, before["classifier.weight"].values);
     }
 }

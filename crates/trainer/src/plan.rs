@@ -4,6 +4,7 @@ use crate::adaptation::Adaptation;
 use crate::config::{RunConfig, StopAt};
 use crate::error::Error;
 use crate::memory::{MemoryEstimate, resident_bytes};
+use crate::metrics::Spread;
 use crate::network::{Network, NetworkConfig};
 use crate::parts::{Data, Parts};
 use crate::resume::{Restored, settle_base};
@@ -83,6 +84,8 @@ pub(crate) struct Prepared {
     pub frozen: Freeze,
     pub train: Batches,
     pub validation: Option<EvaluationRows>,
+    /// Mean and deviation of the numbers that a regression learns.
+    pub targets: Option<Spread>,
     pub data_hash: String,
     pub plan: Plan,
     pub notes: Vec<String>,
@@ -155,6 +158,7 @@ impl Prepared {
         notes.extend(note);
         check_frozen(config, &model_config)?;
         check_token_types(config, &objective, &model_config)?;
+        check_best_metric(config, model_config.labels())?;
         // Those of a chat template, for which the model may have had rows to spare.
         let has_new_tokens = config.lora.is_some() && tokenizer.vocab_size() > data.tokenizer(config)?.vocab_size();
         let adaptation = Adaptation::new(config, &model_config, initial.as_ref(), has_new_tokens)?;
@@ -171,6 +175,14 @@ impl Prepared {
         let rows = Rows::new(&data.parts, config, &objective, &tokenizer, &model_config)?;
         let Rows { train, validation, documents, tokens, padding, notes: of_rows } = rows;
         notes.extend(of_rows);
+        notes.extend(empty_parts(config, documents));
+        if config.train.early_stopping_patience.is_some() && validation.is_none() {
+            return Err(Error::Config(
+                "`train.early_stopping_patience` needs evaluations, and the validation part has no row; hint: raise `split.validation`"
+                    .into(),
+            ));
+        }
+        let targets = targets(&data.parts);
         let settings = &config.train;
         let rows_per_step = (settings.micro_batch_size * settings.gradient_accumulation_steps) as u64;
         let rows_per_epoch = train.rows_per_epoch();
@@ -218,6 +230,7 @@ impl Prepared {
             frozen,
             train,
             validation,
+            targets,
             data_hash,
             plan,
             notes,
@@ -275,6 +288,39 @@ fn check_token_types(config: &RunConfig, objective: &ObjectiveConfig, model: &Ne
         true => check_pairs(model.type_vocab_size).map_err(|error| Error::Config(error.to_string())),
         false => Ok(()),
     }
+}
+
+/// Refuses a figure of two labels where there are others.
+fn check_best_metric(config: &RunConfig, labels: &[String]) -> Result<(), Error> {
+    if config.train.best_metric != "roc_auc" || labels.len() == 2 {
+        return Ok(());
+    }
+    let others: Vec<&str> = config.task().figures().into_iter().filter(|name| *name != "roc_auc").collect();
+    Err(Error::Config(format!(
+        "`train.best_metric`: `roc_auc` is a figure of two labels, and the training part has {}; hint: there are {}",
+        labels.len(),
+        others.join(", ")
+    )))
+}
+
+/// A line for each part that the config asks for and that got nothing.
+fn empty_parts(config: &RunConfig, [_, validation, test]: [usize; 3]) -> Vec<String> {
+    let asked = [("validation", config.split.validation, validation), ("test", config.split.test, test)];
+    let empty = asked.into_iter().filter(|(_, fraction, documents)| *fraction > 0.0 && *documents == 0);
+    empty
+        .map(|(part, fraction, _)| {
+            format!(
+                "warning: the {part} part is empty, although `split.{part}` is {fraction}: there is too little data"
+            )
+        })
+        .collect()
+}
+
+/// Mean and deviation of the numbers that a regression is trained on.
+fn targets(parts: &Parts) -> Option<Spread> {
+    let Parts::Labelled { splits, problem: ProblemConfig::Regression, .. } = parts else { return None };
+    let numbers = splits.train.iter().filter_map(|example| example.labels.first()?.parse().ok());
+    Spread::of(&numbers.collect::<Vec<f64>>())
 }
 
 /// Whether the model is a BERT.
@@ -377,21 +423,34 @@ fn read_weights(config: &NetworkConfig, dir: &Path) -> Result<Tensors, Error> {
     })
 }
 
-/// Fresh or loaded weights for `config` on `device`, and a line for the person about what was loaded.
+/// The head of a regression, or of a classifier.
+const HEAD: &str = "classifier.weight";
+
+/// Fresh or loaded weights for `config` on `device`, and what the person should know of them: what was loaded, and where
+/// the fresh head of a regression starts, whose training part has these `targets`.
 pub(crate) fn build_model(
     config: &NetworkConfig,
     lora: Option<&LoraConfig>,
     tensors: Option<&Tensors>,
+    targets: Option<Spread>,
     seed: u64,
     device: &burn::tensor::Device,
-) -> Result<(Network, Option<String>), Error> {
-    let Some(tensors) = tensors else { return Ok((Network::new(config, seed, device), None)) };
+) -> Result<(Network, Vec<String>), Error> {
+    let started = |network: Network, mut notes: Vec<String>| match targets {
+        None => (network, notes),
+        Some(targets) => {
+            notes.push(format!("the head starts at the training part's mean and deviation, {targets}"));
+            (network.answering_around(targets), notes)
+        }
+    };
+    let Some(tensors) = tensors else { return Ok(started(Network::new(config, seed, device), Vec::new())) };
     let (network, report) = Network::load(config, lora, tensors, seed, device)?;
     let list = |names: &[String]| match names.len() {
         0 => "none".to_string(),
         n if n <= 8 => names.join(", "),
         n => format!("{n} ({}, ...)", names[..3].join(", ")),
     };
+    let head_is_fresh = report.fresh.iter().any(|name| name == HEAD);
     let fresh: Vec<String> = report.fresh.into_iter().filter(|name| !is_adapter(name)).collect();
     let line = format!(
         "init_from: {} tensors loaded; fresh: {}; unused: {}",
@@ -399,7 +458,7 @@ pub(crate) fn build_model(
         list(&fresh),
         list(&report.unused)
     );
-    Ok((network, Some(line)))
+    Ok(if head_is_fresh { started(network, vec![line]) } else { (network, vec![line]) })
 }
 
 /// The model of the checkpoint in `dir`; `base` are the weights of the model that it holds an adapter of, if it does.
@@ -426,3 +485,6 @@ pub(crate) fn restore_model(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,6 +131,7 @@ impl Trainer {
             frozen,
             train,
             validation,
+            targets,
             data_hash,
             plan,
             mut notes,
@@ -145,11 +146,11 @@ impl Trainer {
         let (model, progress) = match restored {
             None => {
                 let (lora, seed) = (config.lora.as_ref(), config.train.seed);
-                let (model, loaded) = build_model(&model_config, lora, initial.as_ref(), seed, &device)?;
+                let (model, built) = build_model(&model_config, lora, initial.as_ref(), targets, seed, &device)?;
                 if *resume == Resume::Auto {
                     notes.push(format!("{} holds no checkpoint yet: starting from the beginning", run_dir.display()));
                 }
-                notes.extend(loaded);
+                notes.extend(built);
                 notes.extend(adaptation.as_ref().map(Adaptation::described));
                 let progress = Progress {
                     step: 0,
