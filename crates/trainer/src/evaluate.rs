@@ -10,7 +10,7 @@ use model::Pass;
 /// A model's figures over some text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// The sum of all terms' mean losses: in nats, but for a squared error.
+    /// The sum of the mean losses of all terms that have targets: in nats, but for a squared error.
     pub loss: f64,
     /// Share of the first term's targets that the model's best guess was.
     pub accuracy: f64,
@@ -22,9 +22,11 @@ pub struct Evaluation {
     pub predictions: Option<Predictions>,
 }
 
-/// A loss term's figures.
+/// A loss term's figures; NaN where it has no target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TermFigures {
+    /// The weight of its targets.
+    pub weight: f64,
     /// Mean loss a target.
     pub loss: f64,
     /// Share of targets that the model's best guess was.
@@ -32,6 +34,11 @@ pub struct TermFigures {
 }
 
 impl Evaluation {
+    /// Whether there was anything to predict. Of masked texts it may be that no token was chosen.
+    pub fn has_targets(&self) -> bool {
+        self.terms.iter().any(|term| term.weight > 0.0)
+    }
+
     /// The exponential of the first term's loss, which is that of tokens where there are several.
     pub fn perplexity(&self) -> f64 {
         self.terms.first().map_or(f64::NAN, |term| term.loss.exp())
@@ -79,11 +86,16 @@ pub fn evaluate<M: Trainable>(
     }
     let terms: Vec<TermFigures> = sums
         .iter()
-        .map(|(sum, weight)| TermFigures { loss: sum.loss / weight, accuracy: sum.correct / weight })
+        .map(|&(sum, weight)| TermFigures { weight, loss: sum.loss / weight, accuracy: sum.correct / weight })
         .collect();
     let first = terms.first().copied();
     Evaluation {
-        loss: first.map_or(f64::NAN, |_| terms.iter().map(|term| term.loss).sum()),
+        loss: terms
+            .iter()
+            .filter(|term| term.weight > 0.0)
+            .map(|term| term.loss)
+            .reduce(|a, b| a + b)
+            .unwrap_or(f64::NAN),
         accuracy: first.map_or(f64::NAN, |term| term.accuracy),
         tokens: sums.first().map_or(0, |(_, weight)| *weight as u64),
         terms,

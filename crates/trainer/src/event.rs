@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Task;
+
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -22,6 +24,10 @@ pub enum Event {
         tokens_per_step: u64,
         /// The run's directory.
         output_dir: PathBuf,
+        /// What the model is measured at.
+        task: Task,
+        /// The figure that decides which checkpoint is the best, as `loss`.
+        best_metric: String,
     },
     /// Sent every `log_every` steps.
     Step(StepReport),
@@ -98,9 +104,9 @@ pub struct EvalReport {
     /// Mean validation loss in nats a target: a token, or a classifier's row.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// The exponential of the loss, of several terms of the first.
-    #[serde(deserialize_with = "null_is_nan")]
-    pub perplexity: f64,
+    /// The exponential of the loss, of several terms of the first; none of a squared error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
     /// Share of tokens whose most probable prediction was right, 0 to 1.
     #[serde(deserialize_with = "null_is_nan")]
     pub accuracy: f64,
@@ -115,6 +121,20 @@ pub struct EvalReport {
     /// Time since this process began to train.
     #[serde(rename = "elapsed_seconds", with = "seconds")]
     pub elapsed: Duration,
+}
+
+impl EvalReport {
+    /// Every figure that has a value, by the name that `train.best_metric` knows it by.
+    pub fn figures(&self) -> BTreeMap<String, f64> {
+        let own = [("loss", Some(self.loss)), ("perplexity", self.perplexity), ("accuracy", Some(self.accuracy))];
+        let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        own.chain(self.metrics.clone()).filter(|(_, value)| value.is_finite()).collect()
+    }
+
+    /// The figure of this name, if it has a value.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        self.figures().remove(name)
+    }
 }
 
 /// What a trained model is for.

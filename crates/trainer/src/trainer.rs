@@ -243,6 +243,8 @@ impl Trainer {
             total_steps: self.plan.total_steps,
             tokens_per_step: self.plan.tokens_per_step,
             output_dir: self.config.train.output_dir.clone(),
+            task: self.config.task(),
+            best_metric: self.config.train.best_metric.clone(),
         });
         for note in std::mem::take(&mut self.notes) {
             observers.notify(&Event::Note(note));
@@ -294,6 +296,8 @@ impl Trainer {
         let device = self.device.clone();
         let mut interval = Interval::default();
         let mut first = true;
+        let mut report_is_due = false;
+        let mut learns = self.progress.step > 0;
         while self.progress.step < total {
             let clock = Instant::now();
             let micro_batches =
@@ -306,8 +310,14 @@ impl Trainer {
             let signal = stop.load(Ordering::SeqCst);
             let last = step == total || signal != 0;
             let (evaluates, saves) = (every(settings.eval_every, step), every(settings.save_every, step));
-            let logs = every(settings.log_every, step) || last;
-            if kernels::in_host_memory(&device) || logs || evaluates || saves || first || self.readings.are_due() {
+            report_is_due |= every(settings.log_every, step) || last;
+            if kernels::in_host_memory(&device)
+                || report_is_due
+                || evaluates
+                || saves
+                || first
+                || self.readings.are_due()
+            {
                 for figures in self.settle()? {
                     interval.add(figures);
                 }
@@ -320,7 +330,13 @@ impl Trainer {
             for note in self.notes.drain(..) {
                 observers.notify(&Event::Note(note));
             }
-            if logs {
+            learns |= interval.has_targets();
+            if step == total && !learns {
+                return Err(nothing_to_learn());
+            }
+            // Without a target there is no loss; the next step may have one.
+            if report_is_due && interval.has_targets() {
+                report_is_due = false;
                 observers.notify(&Event::Step(StepReport {
                     step,
                     epoch: self.progress.position as f64 / self.plan.rows_per_epoch as f64,
@@ -477,6 +493,12 @@ impl Trainer {
         observers.notify(&Event::Saved { step: self.progress.step, path, best });
         Ok(())
     }
+}
+
+/// Of a run none of whose steps had a target.
+fn nothing_to_learn() -> Error {
+    let message = "nothing to learn: in no step of the run a token was chosen to be guessed";
+    Error::Config(format!("{message}; hint: raise `objective.masked_lm.probability`, or give more text"))
 }
 
 /// Refuses a number format that the device has no instructions for, unless the config asks for it all the same.

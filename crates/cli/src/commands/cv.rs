@@ -26,8 +26,9 @@ pub struct Arguments {
     /// replacement, and keep them as an ensemble.
     #[arg(long, value_name = "N", conflicts_with = "folds", value_parser = clap::value_parser!(u64).range(2..=1000))]
     bag: Option<u64>,
-    /// The validation metric by which each model's evaluation is chosen. Default: the config's `train.best_metric`.
-    #[arg(long, value_parser = trials::known_metric)]
+    /// The validation figure that decides which checkpoint of each model is the best; stands for `--set
+    /// train.best_metric=...`.
+    #[arg(long)]
     metric: Option<String>,
     /// Set a key for all runs; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -45,8 +46,7 @@ pub struct Arguments {
 
 /// Trains a model for each fold, or for each bag; started again it goes on where it stopped.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let mut sets = arguments.sets.clone();
-    sets.extend(arguments.device.as_ref().map(|device| format!("train.device={device}")));
+    let sets = trials::shared_sets(&arguments.sets, arguments.device.as_ref(), arguments.metric.as_ref());
     let base = RunConfig::load(&arguments.config, &sets)?.config;
     if !matches!(base.data, SourceConfig::Labelled(_)) {
         return Err(Failure::new(USAGE, "folds are of labelled texts; hint: a config with [data.labelled]"));
@@ -57,7 +57,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         None => ("-cv", "fold", arguments.folds),
     };
     let out = arguments.out.clone().unwrap_or_else(|| trials::directory(&base, suffix));
-    let metric = arguments.metric.clone().unwrap_or_else(|| base.train.best_metric.clone());
+    let metric = &base.train.best_metric;
     // Every run's config is read before the first one trains.
     let runs: Vec<(Vec<(String, String)>, RunConfig)> = (0..count)
         .map(|index| {
@@ -83,7 +83,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut results = Vec::new();
     for (index, (set, config)) in runs.iter().enumerate() {
         let heading = format!("{name} {} of {count}", index + 1);
-        results.push(trials::train(config, set, &heading, &metric, &device, &stop)?);
+        results.push(trials::train(config, set, &heading, &device, &stop)?);
     }
     if let Some(failed) = results.iter().find_map(|result| result.failed.as_ref()) {
         return Err(Failure::new(DIVERGED, format!("a run has no figures: {failed}")));
@@ -104,7 +104,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         let ensemble = ensemble.map(|(dirs, report)| json!({ "models": dirs, "report": report }));
         return print_json(&json!({ "metric": metric, "runs": results, "spread": spreads, "ensemble": ensemble }));
     }
-    let mut text = trials::table(&results, &metric) + "\n";
+    let mut text = trials::table(&results, metric) + "\n";
     for (name, Spread { mean, deviation, .. }) in &spreads {
         let deviation = deviation.map_or(String::new(), |deviation| format!(" +- {deviation:.4}"));
         text += &format!("{name:<20} {mean:.4}{deviation}\n");

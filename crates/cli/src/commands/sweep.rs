@@ -25,9 +25,10 @@ pub struct Arguments {
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The validation metric that trials are sorted by.
-    #[arg(long, default_value = "loss", value_parser = trials::known_metric)]
-    metric: String,
+    /// The validation figure that decides which checkpoint of a trial is the best, and that trials are sorted by; stands
+    /// for `--set train.best_metric=...`.
+    #[arg(long)]
+    metric: Option<String>,
     /// Set a key for all trials; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -48,9 +49,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if space.is_empty() || arguments.draws == 0 {
         return Err(Failure::new(USAGE, "nothing to try; hint: --grid optimizer.adamw.lr=1e-4,3e-4"));
     }
-    let mut sets = arguments.sets.clone();
-    sets.extend(arguments.device.as_ref().map(|device| format!("train.device={device}")));
+    let sets = trials::shared_sets(&arguments.sets, arguments.device.as_ref(), arguments.metric.as_ref());
     let base = RunConfig::load(&arguments.config, &sets)?.config;
+    let metric = &base.train.best_metric;
     let out = arguments.out.clone().unwrap_or_else(|| trials::directory(&base, "-sweep"));
     let trials = space.trials(arguments.draws, arguments.seed);
     // Every trial's config is read before the first one trains.
@@ -72,7 +73,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         "random": arguments.random,
         "draws": arguments.draws,
         "seed": arguments.seed,
-        "metric": arguments.metric,
+        "metric": metric,
     });
     trials::settle(&out, "sweep.json", &sweep)?;
 
@@ -82,9 +83,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut results = Vec::new();
     for (index, (trial, config)) in configs.iter().enumerate() {
         let heading = format!("trial {} of {}", index + 1, configs.len());
-        results.push(trials::train(config, trial, &heading, &arguments.metric, &device, &stop)?);
+        results.push(trials::train(config, trial, &heading, &device, &stop)?);
     }
-    let metric = &arguments.metric;
     results.sort_by(|a, b| trials::rank(a, metric).total_cmp(&trials::rank(b, metric)));
     if arguments.json {
         print_json(&json!({ "metric": metric, "trials": results }))?;

@@ -165,6 +165,9 @@ fn describe(plan: &Plan) -> String {
         grouped(test as u64),
         plan.vocabulary
     ));
+    if plan.padding > 0.0 {
+        text.push_str(&format!("padding: {:.1}% of the training batches\n", 100.0 * plan.padding));
+    }
     text.push_str(&format!(
         "run: {} steps of {} rows, {} tokens a step, {:.1} steps an epoch\n",
         grouped(plan.total_steps),

@@ -11,7 +11,7 @@ use std::time::Instant;
 use trainer::config::RunConfig;
 use trainer::metrics::higher_is_better;
 use trainer::observer::{Curves, JsonlMetrics, METRICS_FILE, Observers, Record, read};
-use trainer::{EvalReport, Outcome, Resume, Trainer};
+use trainer::{Outcome, Resume, Trainer};
 
 /// An evaluation's figures by name.
 pub type Figures = BTreeMap<String, f64>;
@@ -24,7 +24,7 @@ pub struct TrialResult {
     /// Why there are no figures, where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// The step of the evaluation that was best by the metric.
+    /// The step of the best checkpoint.
     pub step: u64,
     /// That evaluation's figures on the validation split.
     pub metrics: Figures,
@@ -34,10 +34,11 @@ pub struct TrialResult {
     pub dir: PathBuf,
 }
 
-/// A known metric's name, for an argument.
-pub fn known_metric(name: &str) -> Result<String, String> {
-    let known = higher_is_better(name).is_some();
-    known.then(|| name.to_string()).ok_or_else(|| "no such figure; loss, accuracy, f1, for example".into())
+/// What every trial sets: the keys that were asked for, the device, and the figure that its best checkpoint is the best by.
+pub fn shared_sets(sets: &[String], device: Option<&String>, metric: Option<&String>) -> Vec<String> {
+    let device = device.map(|device| format!("train.device={device}"));
+    let metric = metric.map(|metric| format!("train.best_metric={metric}"));
+    sets.iter().cloned().chain(device).chain(metric).collect()
 }
 
 /// Trains a trial whose config differs from the others' in `set`, or takes the result that it left before; one that was
@@ -46,7 +47,6 @@ pub fn train(
     config: &RunConfig,
     set: &[(String, String)],
     heading: &str,
-    metric: &str,
     device: &OpenDevice,
     stop: &AtomicUsize,
 ) -> Result<TrialResult, Failure> {
@@ -71,8 +71,9 @@ pub fn train(
         Err(error @ trainer::Error::Diverged { .. }) => Some(error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let best = best_evaluation(&config.train.output_dir.join(METRICS_FILE), metric)?;
+    let best = best_evaluation(&config.train.output_dir.join(METRICS_FILE))?;
     if failed.is_none() && best.is_none() {
+        let metric = &config.train.best_metric;
         return Err(Failure::new(USAGE, format!("no evaluation gave a {metric}; hint: --metric loss")));
     }
     let (step, metrics) = best.unwrap_or_default();
@@ -125,24 +126,13 @@ fn write(path: &Path, value: &Value) -> Result<(), Failure> {
     Ok(checkpoint::disk::write_atomically(path, &text)?)
 }
 
-/// The figures of an evaluation by name.
-fn figures(report: &EvalReport) -> Figures {
-    let named = [("loss", report.loss), ("perplexity", report.perplexity), ("accuracy", report.accuracy)];
-    let of_language = named.into_iter().map(|(name, value)| (name.to_string(), value));
-    let all = of_language.chain(report.metrics.clone());
-    all.filter(|(_, value)| value.is_finite()).collect()
-}
-
-/// Step and figures of the evaluation that is best by `metric`, of all that a run's history holds.
-fn best_evaluation(history: &Path, metric: &str) -> Result<Option<(u64, Figures)>, Failure> {
+/// Step and figures of the evaluation that made a run's best checkpoint, by its history.
+fn best_evaluation(history: &Path) -> Result<Option<(u64, Figures)>, Failure> {
     let records = read(history).map_err(|error| Failure::new(OUTPUT, format!("{}: {error}", history.display())))?;
-    let evaluations = records.into_iter().filter_map(|record| match record {
-        Record::Eval(report) => Some((report.step, figures(&report))),
+    Ok(records.into_iter().rev().find_map(|record| match record {
+        Record::Eval(report) if report.best => Some((report.step, report.figures())),
         _ => None,
-    });
-    Ok(evaluations
-        .filter(|(_, figures)| figures.contains_key(metric))
-        .min_by(|(_, a), (_, b)| oriented(a[metric], metric).total_cmp(&oriented(b[metric], metric))))
+    }))
 }
 
 /// Turned so that less is better.

@@ -81,6 +81,11 @@ fn a_classifier_learns_and_leaves_figures_and_a_picture() {
     }
     let metrics = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
     assert!(metrics.contains("\"weighted_f1\":"), "{metrics}");
+    let plan = run.train(&["--dry-run"]).stdout;
+    assert!(
+        plan.lines().any(|line| line.starts_with("padding: ") && line.contains("% of the training batches")),
+        "{plan}"
+    );
     let config = std::fs::read_to_string(run.path("run/step-000150/config.json")).expect("written");
     assert!(config.contains("\"BertForSequenceClassification\"") && config.contains("\"id2label\""), "{config}");
 }
@@ -288,9 +293,59 @@ fn numbers_are_learned_and_predicted() {
     assert!(report["r2"].as_f64().expect("a number") > 0.8, "{report}");
     let value = run.firebox(&["predict", "run", "--text", "money back back back please 3", "--json"]).json();
     assert!((value[0]["value"].as_f64().expect("a number") - 3.0).abs() < 0.7, "{value}");
+    let evaluations = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
+    assert!(!evaluations.contains("perplexity") && evaluations.contains("\"rmse\":"), "{evaluations}");
     std::fs::write(run.path("bad.csv"), "text,label\nx,many\n").expect("writable");
     let ended = run.firebox(&["eval", "run", "--data", "bad.csv"]);
     assert!(ended.code == Some(3) && ended.stderr.contains("bad.csv:2: `many` is not a number"), "{}", ended.stderr);
+}
+
+#[test]
+fn numbers_far_from_zero_are_learned_as_those_near_it() {
+    let run = run_of(&CLASSIFIER.replace("[train]", "problem = 'regression'\n[train]"));
+    let row = |i: usize| format!("money{} please {},{}\n", " back".repeat(i % 4), i % 7, 1000 + 40 * (i % 4));
+    std::fs::write(run.path("questions.csv"), "text,label\n".to_string() + &(0..120).map(row).collect::<String>())
+        .expect("writable");
+    let ended = run.train(&["--set", "train.best_metric='r2'"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the head starts at the training part's mean and deviation, 10"), "{}", ended.stderr);
+    let report = run.firebox(&["eval", "run", "--data", "questions.csv", "--json"]).json();
+    assert!(report["r2"].as_f64().expect("a number") > 0.8, "{report}");
+}
+
+#[test]
+fn steps_in_which_nothing_is_masked_are_no_part_of_the_loss() {
+    let pre = CLASSIFIER.replace("[data.labelled]", "[data.csv]").replace("best_metric = \"f1\"", "");
+    let run = run_of(&pre);
+    let few = ["--set", "train.micro_batch_size=1", "--set", "train.log_every=1", "--set", "train.max_steps=60"];
+    let ended = run.train(&[&["--set", "objective.masked_lm.probability=0.02"], &few[..]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let metrics = std::fs::read_to_string(run.path("run/metrics.jsonl")).expect("written");
+    let steps: Vec<&str> = metrics.lines().filter(|line| line.contains("\"type\":\"step\"")).collect();
+    assert!(steps.len() < 60 && steps.iter().all(|line| !line.contains("null")), "{metrics}");
+    let never = ["--set", "objective.masked_lm.probability=1e-12", "--set", "train.output_dir=never"];
+    let ended = run.train(&[&never, &few[..]].concat());
+    assert!(ended.stderr.contains("no evaluation: no token of the validation rows"), "{}", ended.stderr);
+    assert!(ended.code == Some(2) && ended.stderr.contains("nothing to learn"), "{:?} {}", ended.code, ended.stderr);
+}
+
+#[test]
+fn folds_are_compared_by_the_checkpoints_that_are_kept() {
+    let run = run_of(CLASSIFIER);
+    let short = ["--set", "train.max_steps=20", "--set", "train.eval_every=5"];
+    let cv = |more: &[&str]| run.firebox(&[&["cv", "run.toml", "--json", "--folds", "2"], &short[..], more].concat());
+    for metric in ["mcc", "loss", "macro_recall"] {
+        let out = ["--metric", metric, "--out", metric];
+        for fold in cv(&out).json()["runs"].as_array().expect("runs") {
+            let best = std::fs::read(run.path(fold["dir"].as_str().expect("a path")).join("best")).expect("written");
+            let best: Value = serde_json::from_slice(&best).expect("JSON");
+            assert_eq!(best["metric"], fold["metrics"][metric], "{fold:#}");
+            let step = fold["step"].as_u64().expect("a step");
+            assert_eq!(best["directory"], format!("step-{step:06}"), "{fold:#}");
+        }
+    }
+    let unknown = cv(&["--metric", "hamming_loss"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("single-label classifier"), "{}", unknown.stderr);
 }
 
 #[test]

@@ -7,15 +7,16 @@ mod pen;
 mod picture;
 mod scale;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use confusion::save_confusion;
-use figure::Figure;
+use figure::{Figure, best_label};
 use history::History;
 
 use super::jsonl::{METRICS_FILE, Record, read};
 use crate::event::{Event, Observer, ObserverError, Outcome};
+use crate::metrics::Task;
 
 /// Least time between two redraws, evaluations and the end excepted.
 const REDRAW_EVERY: Duration = Duration::from_secs(10);
@@ -40,6 +41,8 @@ pub struct Curves {
 struct Run {
     dir: PathBuf,
     title: String,
+    task: Task,
+    best_metric: String,
     total_steps: u64,
     step: u64,
     ended: Option<Outcome>,
@@ -51,12 +54,11 @@ impl Curves {
         Self::default()
     }
 
-    fn start(&mut self, start_step: u64, total_steps: u64, dir: &Path) -> std::io::Result<()> {
+    fn start(&mut self, run: Run) -> std::io::Result<()> {
         self.history = History::default();
         self.last_draw = Some((Instant::now(), Duration::ZERO));
-        let title = dir.file_name().map_or_else(|| "training".into(), |name| name.to_string_lossy().into_owned());
-        self.run = Some(Run { dir: dir.to_owned(), title, total_steps, step: start_step, ended: None });
-        let metrics = dir.join(METRICS_FILE);
+        let (start_step, metrics) = (run.step, run.dir.join(METRICS_FILE));
+        self.run = Some(run);
         if start_step == 0 || !metrics.exists() {
             return Ok(());
         }
@@ -85,7 +87,8 @@ impl Curves {
 
     fn figure(&self) -> Option<Figure<'_>> {
         let (run, history) = (self.run.as_ref()?, &self.history);
-        Some(Figure { title: run.title.clone(), subtitle: subtitle(run, history), history })
+        let (title, subtitle) = (run.title.clone(), subtitle(run, history));
+        Some(Figure { title, subtitle, history, task: run.task, best_metric: &run.best_metric })
     }
 
     fn draw(&mut self) -> Result<(), ObserverError> {
@@ -99,7 +102,7 @@ impl Curves {
     }
 }
 
-/// `step 1200 of 2000 · best validation loss 1.8741 at step 1000`
+/// `step 1200 of 2000 · validation: best loss 1.8741 at step 1000`
 fn subtitle(run: &Run, history: &History) -> String {
     let step = run.step;
     let mut text = match run.ended {
@@ -108,8 +111,8 @@ fn subtitle(run: &Run, history: &History) -> String {
         Some(Outcome::Stopped(_)) => format!("stopped at step {step} of {}", run.total_steps),
         Some(Outcome::Diverged) => format!("diverged at step {step} of {}", run.total_steps),
     };
-    if let Some(best) = &history.best {
-        text += &format!("  ·  best validation loss {:.4} at step {}", best.loss, best.step);
+    if let Some(best) = best_label(history, &run.best_metric) {
+        text += &format!("  ·  validation: {best}");
     }
     text
 }
@@ -120,8 +123,17 @@ impl Observer for Curves {
     }
 
     fn observe(&mut self, event: &Event) -> Result<(), ObserverError> {
-        if let Event::Started { start_step, total_steps, output_dir, .. } = event {
-            self.start(*start_step, *total_steps, output_dir)?;
+        if let Event::Started { start_step, total_steps, output_dir, task, best_metric, .. } = event {
+            let name = output_dir.file_name();
+            self.start(Run {
+                dir: output_dir.clone(),
+                title: name.map_or_else(|| "training".into(), |name| name.to_string_lossy().into_owned()),
+                task: *task,
+                best_metric: best_metric.clone(),
+                total_steps: *total_steps,
+                step: *start_step,
+                ended: None,
+            })?;
         }
         let Some(run) = &mut self.run else {
             return Ok(());
@@ -156,13 +168,25 @@ impl Observer for Curves {
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::event::{EvalReport, StepReport};
     use crate::observer::JsonlMetrics;
 
+    fn started_as(dir: &Path, start_step: u64, task: Task, best_metric: &str) -> Event {
+        Event::Started {
+            start_step,
+            total_steps: 100,
+            tokens_per_step: 768,
+            output_dir: dir.to_owned(),
+            task,
+            best_metric: best_metric.to_owned(),
+        }
+    }
+
     fn started(dir: &Path, start_step: u64) -> Event {
-        Event::Started { start_step, total_steps: 100, tokens_per_step: 768, output_dir: dir.to_owned() }
+        started_as(dir, start_step, Task::Language, "loss")
     }
 
     fn report(step: u64, loss: f64) -> StepReport {
@@ -180,7 +204,7 @@ mod tests {
     }
 
     fn evaluation(step: u64, loss: f64) -> EvalReport {
-        let (perplexity, elapsed) = (loss.exp(), Duration::from_secs(1));
+        let (perplexity, elapsed) = (Some(loss.exp()), Duration::from_secs(1));
         EvalReport {
             step,
             loss,
@@ -209,10 +233,14 @@ mod tests {
         }
     }
 
-    /// The SVG of a run of these events.
+    /// The SVG of a language model's run of these events.
     fn picture(events: &[Event]) -> String {
+        picture_of(Task::Language, "loss", events)
+    }
+
+    fn picture_of(task: Task, best_metric: &str, events: &[Event]) -> String {
         let mut curves = Curves::new();
-        curves.observe(&started(Path::new("runs/gpt-tiny"), 0)).unwrap();
+        curves.observe(&started_as(Path::new("runs/gpt-tiny"), 0, task, best_metric)).unwrap();
         for event in events {
             match event {
                 Event::Step(report) => curves.history.add_step(report),
@@ -263,9 +291,28 @@ mod tests {
 
     #[test]
     fn the_best_validation_point_is_marked_with_its_value() {
-        let losses = [(10, 3.0), (20, 1.8741), (30, 2.2)].map(|(at, loss)| Event::Evaluated(evaluation(at, loss)));
+        let losses = [(10, 3.0), (20, 1.8741), (30, 2.2)]
+            .map(|(at, loss)| Event::Evaluated(EvalReport { best: at < 30, ..evaluation(at, loss) }));
         let svg = picture(&losses);
-        assert!(svg.contains("best 1.8741") && svg.contains("at step 20"), "{svg}");
+        assert!(svg.contains("best loss 1.8741 at step 20"), "{svg}");
+    }
+
+    #[test]
+    fn the_checkpoint_that_is_the_best_by_another_figure_than_the_loss_is_marked() {
+        let at = |step, loss, mcc, best| {
+            let metrics = [("accuracy".to_owned(), 0.5), ("mcc".to_owned(), mcc)].into();
+            Event::Evaluated(EvalReport { metrics, best, ..evaluation(step, loss) })
+        };
+        let svg = picture_of(Task::SingleLabel, "mcc", &[at(10, 1.0, 0.2, true), at(20, 2.0, 0.7, true)]);
+        assert!(svg.contains("best mcc 0.7000 at step 20") && !svg.contains("at step 10"), "{svg}");
+        assert!(svg.contains("Loss, nats per example") && svg.contains("\nmcc\n"), "{svg}");
+        let at = |step, rmse| {
+            let metrics = [("rmse".to_owned(), rmse), ("r2".to_owned(), -30.0)].into();
+            Event::Evaluated(EvalReport { metrics, ..evaluation(step, 9.0) })
+        };
+        let svg = picture_of(Task::Regression, "rmse", &[at(10, 9.5), at(20, 4.5)]);
+        assert!(svg.contains("Loss, mean squared error") && svg.contains("Validation rmse"), "{svg}");
+        assert!(picture_of(Task::Regression, "r2", &[at(10, 9.5)]).contains("\nr2\n"));
     }
 
     #[test]

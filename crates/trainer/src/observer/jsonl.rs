@@ -219,7 +219,14 @@ mod tests {
     use super::*;
 
     fn started(dir: &Path, start_step: u64) -> Event {
-        Event::Started { start_step, total_steps: 100, tokens_per_step: 768, output_dir: dir.to_owned() }
+        Event::Started {
+            start_step,
+            total_steps: 100,
+            tokens_per_step: 768,
+            output_dir: dir.to_owned(),
+            task: crate::metrics::Task::Language,
+            best_metric: "loss".into(),
+        }
     }
 
     fn step(step: u64, loss: f64) -> Event {
@@ -240,7 +247,7 @@ mod tests {
         Event::Evaluated(EvalReport {
             step,
             loss,
-            perplexity: loss.exp(),
+            perplexity: Some(loss.exp()),
             accuracy: 0.25,
             tokens: 1000,
             metrics: [("f1".to_owned(), 0.5)].into(),

@@ -10,6 +10,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use super::report::{Paint, Smoothed, clock, loss, norm, sample_lines, shell_path, short_count};
 use crate::event::{EvalReport, Event, Observer, ObserverError, Outcome, Purpose, StepReport};
 
+/// Of the metrics of an evaluation, those that are shown where it has them, beside the one that decides which checkpoint
+/// is the best.
+const SHOWN_METRICS: [&str; 9] = [
+    "accuracy",
+    "f1",
+    "rmse",
+    "pearson",
+    "spearman",
+    "masked_lm_loss",
+    "masked_lm_accuracy",
+    "next_sentence_loss",
+    "next_sentence_accuracy",
+];
+
 /// Shows a run's progress.
 pub struct Progress {
     output: Output,
@@ -19,6 +33,8 @@ pub struct Progress {
     /// Where the measured speed starts: the first report, since what goes before holds one-time costs.
     speed_since: Option<(u64, Duration)>,
     start_step: u64,
+    /// The figure that decides which checkpoint is the best.
+    best_metric: String,
     last_saved: Option<PathBuf>,
 }
 
@@ -52,7 +68,17 @@ impl Progress {
 
     fn new(output: Output, paint: Paint) -> Self {
         let smoothed = Smoothed::default();
-        Self { output, paint, total_steps: 0, smoothed, speed_since: None, start_step: 0, last_saved: None }
+        let best_metric = String::new();
+        Self {
+            output,
+            paint,
+            total_steps: 0,
+            smoothed,
+            speed_since: None,
+            start_step: 0,
+            best_metric,
+            last_saved: None,
+        }
     }
 
     /// A writer to stderr for log lines, which does not write into the bar.
@@ -143,25 +169,15 @@ impl Progress {
     }
 
     fn evaluated(&mut self, report: &EvalReport) -> io::Result<()> {
-        let perplexity =
-            if report.perplexity < 1e4 { format!("{:.2}", report.perplexity) } else { short_count(report.perplexity) };
         let best = if report.best { self.paint.green("  best so far") } else { String::new() };
         let figures = if report.metrics.is_empty() {
+            let perplexity = report.perplexity.unwrap_or(f64::NAN);
+            let perplexity = if perplexity < 1e4 { format!("{perplexity:.2}") } else { short_count(perplexity) };
             format!("perplexity {perplexity}  accuracy {:.1}%", 100.0 * report.accuracy)
         } else {
-            let shown = [
-                "accuracy",
-                "f1",
-                "pearson",
-                "spearman",
-                "masked_lm_loss",
-                "masked_lm_accuracy",
-                "next_sentence_loss",
-                "next_sentence_accuracy",
-            ]
-            .into_iter();
+            let decisive = Some(self.best_metric.as_str()).filter(|name| !SHOWN_METRICS.contains(name));
             let figure = |name: &str| Some(format!("{name} {:.3}", report.metrics.get(name)?));
-            shown.filter_map(figure).collect::<Vec<_>>().join("  ")
+            SHOWN_METRICS.into_iter().chain(decisive).filter_map(figure).collect::<Vec<_>>().join("  ")
         };
         self.print(&[format!(
             "{}  step {}  loss {}  {figures}{best}",
@@ -244,7 +260,8 @@ impl Observer for Progress {
 
     fn observe(&mut self, event: &Event) -> Result<(), ObserverError> {
         match event {
-            Event::Started { start_step, total_steps, tokens_per_step, output_dir } => {
+            Event::Started { start_step, total_steps, tokens_per_step, output_dir, best_metric, .. } => {
+                self.best_metric.clone_from(best_metric);
                 self.started(*start_step, *total_steps, *tokens_per_step, output_dir)?;
             }
             Event::Step(report) => self.step(report)?,
@@ -342,8 +359,19 @@ mod tests {
         }
     }
 
+    fn started_with(best_metric: &str) -> Event {
+        Event::Started {
+            start_step: 0,
+            total_steps: 2000,
+            tokens_per_step: 768,
+            output_dir: "runs/x".into(),
+            task: crate::metrics::Task::Language,
+            best_metric: best_metric.into(),
+        }
+    }
+
     fn started() -> Event {
-        Event::Started { start_step: 0, total_steps: 2000, tokens_per_step: 768, output_dir: "runs/x".into() }
+        started_with("loss")
     }
 
     fn step(step: u64, loss: f64, elapsed: u64) -> Event {
@@ -362,7 +390,7 @@ mod tests {
 
     fn evaluated() -> Event {
         let elapsed = Duration::from_secs(20);
-        let (loss, perplexity, accuracy) = (2.1034, 8.194, 0.361);
+        let (loss, perplexity, accuracy) = (2.1034, Some(8.194), 0.361);
         let metrics = Default::default();
         Event::Evaluated(EvalReport {
             step: 200,
@@ -417,8 +445,20 @@ mod tests {
         let Event::Evaluated(mut report) = evaluated() else { unreachable!() };
         report.metrics =
             [("f1", 0.5), ("mcc", 0.4), ("accuracy", 0.75)].map(|(name, value)| (name.to_owned(), value)).into();
-        let text = plain(&[started(), Event::Evaluated(report)]);
+        let text = plain(&[started(), Event::Evaluated(report.clone())]);
         assert!(text.ends_with("eval  step 200  loss 2.1034  accuracy 0.750  f1 0.500  best so far\n"), "{text}");
+        let text = plain(&[started_with("mcc"), Event::Evaluated(report)]);
+        assert!(text.contains("accuracy 0.750  f1 0.500  mcc 0.400  best so far\n"), "{text}");
+    }
+
+    #[test]
+    fn a_regression_whose_correlations_are_not_defined_still_shows_a_figure() {
+        let Event::Evaluated(mut report) = evaluated() else { unreachable!() };
+        (report.accuracy, report.perplexity) = (f64::NAN, None);
+        report.metrics =
+            [("mse", 4.0), ("rmse", 2.0), ("r2", -0.5)].map(|(name, value)| (name.to_owned(), value)).into();
+        let text = plain(&[started_with("r2"), Event::Evaluated(report)]);
+        assert!(text.contains("loss 2.1034  rmse 2.000  r2 -0.500  best so far\n"), "{text}");
     }
 
     #[test]

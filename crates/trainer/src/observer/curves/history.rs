@@ -1,7 +1,5 @@
 //! What is kept of a run to draw it.
 
-use std::collections::BTreeMap;
-
 use crate::event::{EvalReport, StepReport};
 
 /// Points kept of a curve: more than the picture has columns.
@@ -19,22 +17,14 @@ pub(super) struct Bucket {
     pub(super) learning_rate: f64,
 }
 
-/// One evaluation.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Evaluation {
-    pub(super) step: u64,
-    pub(super) loss: f64,
-    pub(super) accuracy: f64,
-    pub(super) metrics: BTreeMap<String, f64>,
-}
-
 /// All of a run that is drawn, in bounded memory: a curve that grows too long is halved by joining neighbours.
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) training: Vec<Bucket>,
     reports_per_bucket: u32,
-    pub(super) evaluations: Vec<Evaluation>,
-    pub(super) best: Option<Evaluation>,
+    pub(super) evaluations: Vec<EvalReport>,
+    /// The evaluation that made the best checkpoint.
+    pub(super) best: Option<EvalReport>,
 }
 
 impl History {
@@ -59,12 +49,10 @@ impl History {
         if !can_be_drawn(report.loss) {
             return;
         }
-        let EvalReport { step, loss, accuracy, ref metrics, .. } = *report;
-        let new = Evaluation { step, loss, accuracy, metrics: metrics.clone() };
-        if self.best.as_ref().is_none_or(|best| new.loss < best.loss) {
-            self.best = Some(new.clone());
+        if report.best {
+            self.best = Some(report.clone());
         }
-        self.evaluations.push(new);
+        self.evaluations.push(report.clone());
         if self.evaluations.len() > MAX_POINTS {
             let mut index = 0;
             self.evaluations.retain(|_| {
@@ -97,6 +85,7 @@ fn join(bucket: &mut Bucket, next: &Bucket) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -116,7 +105,7 @@ mod tests {
     }
 
     fn evaluation(step: u64, loss: f64) -> EvalReport {
-        let (perplexity, elapsed) = (loss.exp(), Duration::from_secs(1));
+        let (perplexity, elapsed) = (Some(loss.exp()), Duration::from_secs(1));
         EvalReport {
             step,
             loss,
@@ -124,7 +113,7 @@ mod tests {
             accuracy: 0.25,
             tokens: 1000,
             metrics: BTreeMap::new(),
-            best: true,
+            best: loss < 1.0,
             elapsed,
         }
     }

@@ -9,8 +9,7 @@ use plotters::prelude::*;
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::figure::{TRAINING, VALIDATION};
-use super::history::Evaluation;
+use super::figure::TRAINING;
 use super::scale::step_label;
 use crate::event::ObserverError;
 
@@ -33,6 +32,11 @@ pub(super) fn font_is_registered() -> bool {
     *FONT_REGISTERED
 }
 
+/// Whether the embedded font, which pictures of pixels are written in, has all of the text's letters.
+pub(super) fn has_letters_for(text: &str) -> bool {
+    text.chars().all(|char| matches!(char, ' '..='~'))
+}
+
 /// Where plotters can draw, with errors that can be passed on.
 pub(super) trait Canvas: DrawingBackend<ErrorType: 'static> {}
 
@@ -43,10 +47,28 @@ pub(super) type Area<'a, C> = DrawingArea<C, Shift>;
 
 /// A chart under a title line.
 pub(super) struct Panel {
-    pub(super) title: &'static str,
+    pub(super) title: String,
     /// What stands in its place while there is nothing to draw.
     pub(super) empty: &'static str,
     pub(super) format: fn(f64, f64) -> String,
+}
+
+/// A line of the legend.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    pub(super) color: RGBColor,
+    /// Whether a ring stands before the name, in place of a piece of line.
+    pub(super) ring: bool,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn line(name: &'a str, color: RGBColor) -> Self {
+        Self { name, color, ring: false }
+    }
+
+    pub(super) fn ring(name: &'a str, color: RGBColor) -> Self {
+        Self { name, color, ring: true }
+    }
 }
 
 pub(super) type Chart<'a, C> = ChartContext<'a, C, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
@@ -58,11 +80,11 @@ impl Panel {
         area: &Area<C>,
         steps: &Range<f64>,
         values: Option<Range<f64>>,
-        legend: &[(&str, RGBColor)],
+        legend: &[Entry],
         curves: impl FnOnce(&mut Chart<C>) -> Drawn,
     ) -> Drawn {
         let scale = pen.scale;
-        pen.text(area, self.title, (28, 16), 18, INK, HPos::Left)?;
+        pen.text(area, &self.title, (28, 16), 18, INK, HPos::Left)?;
         pen.legend(area, legend)?;
         let Some(values) = values else {
             let (width, height) = area.dim_in_pixel();
@@ -145,15 +167,22 @@ impl Pen {
         Ok(())
     }
 
-    /// Names beside pieces of line, right-aligned on the title's height.
-    fn legend<C: Canvas>(&self, area: &Area<C>, entries: &[(&str, RGBColor)]) -> Drawn {
+    /// Names beside pieces of line or a ring, right-aligned on the title's height.
+    fn legend<C: Canvas>(&self, area: &Area<C>, entries: &[Entry]) -> Drawn {
         let scale = self.scale;
         let mut right = area.dim_in_pixel().0 as i32 / scale - 28;
-        for (name, color) in entries.iter().rev() {
+        for Entry { name, color, ring } in entries.iter().rev() {
             let style = (FONT, 15 * scale).into_font().color(&INK);
             let width = area.estimate_text_size(name, &style)?.0 as i32 / scale;
             self.text(area, name, (right, 16), 15, INK, HPos::Right)?;
             let end = right - width - 10;
+            if *ring {
+                for (radius, style) in self.circles(*color) {
+                    area.draw(&Circle::new(((end - 7) * scale, 16 * scale), radius, style))?;
+                }
+                right = end - 14 - 26;
+                continue;
+            }
             let line = [((end - 26) * scale, 16 * scale), (end * scale, 16 * scale)];
             area.draw(&PathElement::new(line, color.stroke_width(3 * scale as u32)))?;
             right = end - 26 - 26;
@@ -196,20 +225,17 @@ impl Pen {
         Ok(())
     }
 
-    /// A ring around the best validation loss, and its value above.
-    pub(super) fn best<C: Canvas>(&self, chart: &mut Chart<C>, best: &Evaluation, steps: &Range<f64>) -> Drawn {
-        let scale = self.scale;
-        let at = (best.step as f64, best.loss);
-        let text = format!("best {:.4} at step {}", best.loss, best.step);
-        let (align, shift) = side(at.0, steps);
-        let style = (FONT, 15 * scale).into_font().color(&VALIDATION).pos(Pos::new(align, VPos::Bottom));
-        let ring = EmptyElement::at(at)
-            + Circle::new((0, 0), 6 * scale, WHITE.filled())
-            + Circle::new((0, 0), 6 * scale, VALIDATION.stroke_width(2 * scale as u32))
-            + Circle::new((0, 0), 3 * scale, VALIDATION.filled())
-            + Text::new(text, (shift * scale, -16 * scale), style);
-        chart.draw_series([ring])?;
+    /// A ring around a point.
+    pub(super) fn ring<C: Canvas>(&self, chart: &mut Chart<C>, at: (f64, f64), color: RGBColor) -> Drawn {
+        chart.draw_series(self.circles(color).map(|(radius, style)| Circle::new(at, radius, style)))?;
         Ok(())
+    }
+
+    /// Radius and style of the circles that make a ring with a dot in it, the lowest first.
+    fn circles(&self, color: RGBColor) -> [(i32, ShapeStyle); 3] {
+        let scale = self.scale;
+        let outline = color.stroke_width(2 * scale as u32);
+        [(6 * scale, WHITE.filled()), (6 * scale, outline), (3 * scale, color.filled())]
     }
 
     /// An arrow at the top edge where the curve leaves the picture.
