@@ -36,10 +36,17 @@ pub(crate) fn records(
     let failed = |line: u64| move |cause: csv::Error| error(line, cause.to_string(), "quote a field with line breaks");
     reader(&bytes[start..end], delimiter).read_record(&mut fields).map_err(failed(1))?;
     let find = |(key, column): &(&str, &str)| {
-        fields.iter().position(|name| name == *column).ok_or_else(|| {
-            let message = format!("no column `{column}`; the header has {}", quoted(&fields));
-            error(1, message, &format!("name one of them with `{key}`; the first line must be the header"))
-        })
+        let mut places = fields.iter().enumerate().filter(|(_, name)| name == column).map(|(place, _)| place);
+        match (places.next(), places.next()) {
+            (Some(place), None) => Ok(place),
+            (Some(_), Some(_)) => {
+                Err(error(1, format!("the header has two columns `{column}`"), "give each column a name of its own"))
+            }
+            (None, _) => {
+                let message = format!("no column `{column}`; the header has {}", quoted(&fields));
+                Err(error(1, message, &format!("name one of them with `{key}`; the first line must be the header")))
+            }
+        }
     };
     let indices = columns.iter().map(find).collect::<Result<Vec<usize>, Error>>()?;
     records.width = Some(fields.len());
@@ -116,11 +123,19 @@ impl Iterator for Records<'_> {
         let error =
             |line, message, hint: &str| Error::Record { path: self.path.into(), line, message, hint: hint.into() };
         let (length, record) = match scan(rest, self.delimiter) {
-            Err((offset, message)) => {
+            Err(BrokenQuote { opened, followed }) => {
                 // Where the record ends is unknown: perhaps where its first line does.
                 let next_line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+                let line_of = |offset| line + line_at(rest, offset) - 1;
+                let message = match followed.map(line_of) {
+                    None => "a quoted field never closes".into(),
+                    Some(closed) if closed == line_of(opened) => "text follows a closing quote".into(),
+                    Some(closed) => {
+                        format!("a quoted field runs on to line {closed}, where text follows its closing quote")
+                    }
+                };
                 let hint = "quote a field that holds quotes, and double those inside it";
-                (next_line, Err(error(line + line_at(rest, offset) - 1, message.to_string(), hint)))
+                (next_line, Err(error(line_of(opened), message, hint)))
             }
             Ok((length, fields)) => {
                 let text = text_of(self.path, line, &rest[..length]);
@@ -146,9 +161,16 @@ impl Records<'_> {
     }
 }
 
-/// The length of the record that begins here, its line break included, and the number of its fields; or where a quote is
-/// broken, and how.
-fn scan(bytes: &[u8], delimiter: u8) -> Result<(usize, usize), (usize, &'static str)> {
+/// A quoted field that never closes, or behind whose closing quote text follows.
+struct BrokenQuote {
+    /// Where the field opens.
+    opened: usize,
+    /// Where the text stands that follows it.
+    followed: Option<usize>,
+}
+
+/// The length of the record that begins here, its line break included, and the number of its fields.
+fn scan(bytes: &[u8], delimiter: u8) -> Result<(usize, usize), BrokenQuote> {
     let mut fields = 1;
     let mut field_start = true;
     let mut at = 0;
@@ -164,12 +186,12 @@ fn scan(bytes: &[u8], delimiter: u8) -> Result<(usize, usize), (usize, &'static 
             let opened = at - 1;
             loop {
                 let quote = bytes[at..].iter().position(|byte| *byte == b'"');
-                at += 1 + quote.ok_or((opened, "a quoted field never closes"))?;
+                at += 1 + quote.ok_or(BrokenQuote { opened, followed: None })?;
                 match bytes.get(at) {
                     Some(b'"') => at += 1,
                     None | Some(b'\n' | b'\r') => break,
                     Some(next) if *next == delimiter => break,
-                    Some(_) => return Err((at, "text follows a closing quote")),
+                    Some(_) => return Err(BrokenQuote { opened, followed: Some(at) }),
                 }
             }
         }
@@ -204,11 +226,21 @@ mod tests {
     }
 
     #[test]
+    fn a_needed_column_that_stands_twice_is_an_error() {
+        let error = read("text,id,text\na,1,b\n").unwrap_err().to_string();
+        assert!(error.contains("a.csv:1: the header has two columns `text`"), "{error}");
+        assert_eq!(read("id,text,id\n1,a,2\n").unwrap().documents, ["a"]);
+    }
+
+    #[test]
     fn a_broken_quote_is_an_error_at_its_line() {
         let error = read("text,id\na,1\n\"open,2\nb,3\n").unwrap_err().to_string();
         assert!(error.contains("a.csv:3: a quoted field never closes"), "{error}");
-        let error = read("text,id\n\"two\nlines\"x,2\n").unwrap_err().to_string();
-        assert!(error.contains("a.csv:3: text follows a closing quote"), "{error}");
+        let error = read("text,id\n\"one\"x,2\n").unwrap_err().to_string();
+        assert!(error.contains("a.csv:2: text follows a closing quote"), "{error}");
+        let error = read("text,id\na,1\n\"open,2\nb,3\n\"quoted, well\",4\n").unwrap_err().to_string();
+        let expected = "a.csv:3: a quoted field runs on to line 5, where text follows its closing quote";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
@@ -236,8 +268,7 @@ mod tests {
     fn behind_a_bad_record_the_next_line_is_read() {
         let (texts, bad) = read_good(b"text,id\na,1\n\"open,2\nb,3\n\"c\nd\",4\ne,5,6\nf,7\n\"never,8\ng,9\n");
         assert_eq!(texts, ["a", "b", "c\nd", "f", "g"]);
-        // The quote that opens in line 3 seems to close in line 5.
-        assert_eq!(bad, [5, 7, 9]);
+        assert_eq!(bad, [3, 7, 9]);
     }
 
     #[test]
