@@ -114,7 +114,10 @@ pub(super) fn stratified_fold(
         && let Some((label, texts)) = by_label.iter().find(|(_, texts)| texts.len() < folds)
     {
         let message = format!("the label `{label}` has {} distinct texts for {folds} folds", texts.len());
-        let hint = format!("use at most {} folds, or add texts", texts.len());
+        let hint = match texts.len() {
+            0 | 1 => "a label needs two texts or more; add some, or leave its rows out".into(),
+            most => format!("use at most {most} folds, or add texts"),
+        };
         return Err(Error::config("split.folds", message, hint));
     }
     // Dealing goes on from one label to the next, so that the folds differ by one text at most.
@@ -171,8 +174,13 @@ mod tests {
         let fold = |folds, fold| stratified_fold(examples.clone(), ProblemConfig::SingleLabel, folds, fold, 0);
         let error = fold(3, 0).unwrap_err().to_string();
         assert!(error.contains("`seldom` has 2 distinct texts for 3 folds"), "{error}");
+        assert!(error.contains("hint: use at most 2 folds, or add texts"), "{error}");
         assert!(fold(2, 1).is_ok());
         assert!(fold(2, 2).is_err() && fold(1, 0).is_err());
+        let mut single = examples.clone();
+        single.push(example("alone".into(), "once"));
+        let error = stratified_fold(single, ProblemConfig::SingleLabel, 2, 0, 0).unwrap_err().to_string();
+        assert!(error.contains("`once` has 1 distinct texts") && error.contains("needs two texts"), "{error}");
     }
 
     #[test]
