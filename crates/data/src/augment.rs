@@ -6,6 +6,7 @@ use crate::batch::RowId;
 use crate::config::AugmentConfig;
 use crate::error::Error;
 use crate::permutation::{keyed_hash, unit};
+use crate::source::read_word_list;
 use crate::words::{joined, key, words};
 
 /// Changes words; the same for the same seed, epoch and row.
@@ -60,11 +61,17 @@ impl Augmenter {
     /// A text as `row` shows it in its epoch: words replaced by synonyms, then swapped, then deleted. `part` tells the
     /// texts of a pair apart.
     pub fn augment(&self, text: &str, row: RowId, part: u64) -> String {
+        self.augment_counting(text, row, part).0
+    }
+
+    /// As [`Augmenter::augment`], with what it did.
+    pub(crate) fn augment_counting(&self, text: &str, row: RowId, part: u64) -> (String, WordCounts) {
         let row_key = keyed_hash(keyed_hash(keyed_hash(self.seed, row.epoch), row.row), part);
         let number = |purpose: Purpose, place: usize| keyed_hash(keyed_hash(row_key, purpose as u64), place as u64);
         let happens = |purpose, place, probability: f64| unit(number(purpose, place)) < probability;
         let (found, rest) = words(text);
         let count = found.len();
+        let mut counts = WordCounts { words: count, ..WordCounts::default() };
         let mut shown: Vec<&str> = found.iter().map(|word| word.word).collect();
         if let Some(synonyms) = &self.config.synonyms {
             for (place, word) in shown.iter_mut().enumerate() {
@@ -72,6 +79,7 @@ impl Augmenter {
                     && let Some(others) = self.synonyms.get(&key(word))
                 {
                     *word = &others[(number(Purpose::Synonym, place) % others.len() as u64) as usize];
+                    counts.replaced += 1;
                 }
             }
         }
@@ -79,21 +87,60 @@ impl Augmenter {
             // One of the others, all alike.
             let step = 1 + (number(Purpose::Partner, place) % (count as u64 - 1)) as usize;
             shown.swap(place, (place + step) % count);
+            counts.swapped += 1;
         }
         let mut kept: Vec<bool> =
             (0..count).map(|place| !happens(Purpose::Delete, place, self.config.delete)).collect();
         if count > 0 && !kept.contains(&true) {
             kept[(number(Purpose::Keep, 0) % count as u64) as usize] = true;
         }
+        counts.deleted = kept.iter().filter(|kept| !**kept).count();
         let shown = shown.into_iter().zip(kept).map(|(word, kept)| kept.then_some(word));
-        joined(found.iter().map(|word| word.gap).zip(shown), rest)
+        (joined(found.iter().map(|word| word.gap).zip(shown), rest), counts)
+    }
+
+    /// Counts as a note says them; what is not asked for is left out.
+    pub(crate) fn described(&self, counts: WordCounts) -> String {
+        let done: Vec<String> = [
+            (self.config.delete > 0.0, counts.deleted, "deleted"),
+            (self.config.swap > 0.0, counts.swapped, "swapped"),
+            (self.config.synonyms.is_some(), counts.replaced, "replaced by synonyms"),
+        ]
+        .into_iter()
+        .filter(|(asked, ..)| *asked)
+        .map(|(_, count, what)| format!("{count} {what}"))
+        .collect();
+        format!("of {} words {}", counts.words, done.join(", "))
+    }
+}
+
+/// What was done to how many words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WordCounts {
+    words: usize,
+    replaced: usize,
+    swapped: usize,
+    deleted: usize,
+}
+
+impl std::ops::Add for WordCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            words: self.words + other.words,
+            replaced: self.replaced + other.replaced,
+            swapped: self.swapped + other.swapped,
+            deleted: self.deleted + other.deleted,
+        }
     }
 }
 
 fn read_synonyms(path: &std::path::Path) -> Result<HashMap<String, Vec<String>>, Error> {
+    const KEY: &str = "augment.synonyms.file";
     const HINT: &str = "words that mean the same stand on one line, separated by commas";
-    let failed = |message: String| Error::config("augment.synonyms.file", message, HINT);
-    let text = std::fs::read_to_string(path).map_err(|error| failed(format!("{}: {error}", path.display())))?;
+    let failed = |message: String| Error::config(KEY, message, HINT);
+    let text = read_word_list(KEY, path, HINT)?;
     let mut synonyms: HashMap<String, Vec<String>> = HashMap::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let group: Vec<&str> = line.split([',', '，']).map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -160,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_to_words_is_counted() {
+        let augmenter = augmenter("delete = 0.2\nswap = 0.1");
+        let all: WordCounts = (0..100)
+            .map(|index| {
+                let (shown, counts) = augmenter.augment_counting(TEXT, row(0, index), 0);
+                assert_eq!((counts.words, counts.words - counts.deleted), (10, words(&shown).0.len()));
+                counts
+            })
+            .fold(WordCounts::default(), |sum, counts| sum + counts);
+        let expected = format!("of 1000 words {} deleted, {} swapped", all.deleted, all.swapped);
+        assert_eq!(augmenter.described(all), expected);
+        assert!((150..250).contains(&all.deleted) && (60..140).contains(&all.swapped), "{expected}");
+    }
+
+    #[test]
     fn swapping_keeps_the_words_and_what_stands_between() {
         let augmenter = augmenter("swap = 0.1");
         let mut unchanged = 0;
@@ -178,7 +240,8 @@ mod tests {
     fn synonyms_stand_in_for_words_in_english_and_chinese() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("synonyms.txt");
-        std::fs::write(&path, "big, large, huge\n\n喜欢，喜爱\n").unwrap();
+        // A byte-order mark is no part of the first word.
+        std::fs::write(&path, "\u{feff}big, large, huge\n\n喜欢，喜爱\n").unwrap();
         let config = format!("[synonyms]\nfile = '{}'\nprobability = 1.0", path.display());
         let augmenter = augmenter(&config);
         let shown: BTreeSet<String> = (0..50).map(|i| augmenter.augment("A Big house", row(0, i), 0)).collect();
@@ -187,6 +250,9 @@ mod tests {
         std::fs::write(&path, "big, large\nalone\n").unwrap();
         let error = Augmenter::new(&toml::from_str(&config).unwrap(), 0).unwrap_err().to_string();
         assert!(error.contains("`augment.synonyms.file`") && error.contains("txt:2: `alone`"), "{error}");
+        std::fs::write(&path, b"big, large\nna\xefve, simple\n").unwrap();
+        let error = Augmenter::new(&toml::from_str(&config).unwrap(), 0).unwrap_err().to_string();
+        assert!(error.contains("synonyms.txt:2: the byte 0xef"), "{error}");
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Batches {
     /// No document.
     pub fn documents(rows: DocumentRows, seq_len: usize) -> Result<Self, Error> {
         if rows.is_empty() {
-            return Err(Error::NoDocuments { files: 0 });
+            return Err(Error::NoRows);
         }
         Self::new(Rows::Documents(rows), seq_len, 0)
     }
@@ -138,7 +138,7 @@ impl Batches {
     /// No example.
     pub fn labelled(examples: Examples, seq_len: usize) -> Result<Self, Error> {
         if examples.is_empty() {
-            return Err(Error::NoDocuments { files: 0 });
+            return Err(Error::NoRows);
         }
         Self::new(Rows::Labelled(examples), seq_len, 0)
     }
@@ -149,7 +149,7 @@ impl Batches {
     /// No sentence.
     pub fn tagged(examples: TaggedExamples, seq_len: usize) -> Result<Self, Error> {
         if examples.is_empty() {
-            return Err(Error::NoDocuments { files: 0 });
+            return Err(Error::NoRows);
         }
         Self::new(Rows::Tagged(examples), seq_len, 0)
     }
@@ -160,7 +160,7 @@ impl Batches {
     /// No conversation.
     pub fn chat(examples: ChatExamples, seq_len: usize) -> Result<Self, Error> {
         if examples.is_empty() {
-            return Err(Error::NoDocuments { files: 0 });
+            return Err(Error::NoRows);
         }
         Self::new(Rows::Chat(examples), seq_len, 0)
     }

@@ -1,5 +1,6 @@
 //! Cleaning: what changes a text, and which rows are left out.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::near_duplicates::near_duplicates;
 use crate::repair::repair;
 use crate::rows::{Row, content, leave_out, note, place, within};
 use crate::source::labelled::Example;
+use crate::source::read_word_list;
 use crate::words::{joined, key, words};
 
 /// The file of a model's directory that holds its [`TextCleaner`].
@@ -113,43 +115,45 @@ impl TextCleaner {
 
     /// The text after repair, normalization, lower-casing, removal, stop words, stemming and trimming, in this order.
     pub fn clean(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        self.clean_noting(text).0
+    }
+
+    /// The cleaned text, and which steps changed it.
+    fn clean_noting(&self, text: &str) -> (String, ChangedBy) {
+        let mut cleaned = Cleaned { text: text.to_owned(), changed_by: ChangedBy::default() };
         if self.steps.repair {
-            text = repair(&text);
+            cleaned.set(Step::Repair, repair(&cleaned.text));
         }
         if self.steps.nfc {
-            text = text.nfc().collect();
+            cleaned.set(Step::Nfc, cleaned.text.nfc().collect());
         }
         if self.steps.lowercase {
-            text = text.to_lowercase();
+            cleaned.set(Step::Lowercase, cleaned.text.to_lowercase());
         }
         for pattern in &self.remove {
-            text = pattern.replace_all(&text, "").into_owned();
+            cleaned.set(Step::Remove, pattern.replace_all(&cleaned.text, "").into_owned());
         }
         if self.steps.stem.is_some() || !self.steps.stop_words.is_empty() {
-            text = self.clean_words(&text);
+            self.clean_words(&mut cleaned);
         }
         if self.steps.trim {
-            text = text.trim().to_owned();
+            cleaned.set(Step::Trim, cleaned.text.trim().to_owned());
         }
-        text
+        (cleaned.text, cleaned.changed_by)
     }
 
     /// Cleans the texts of examples and their pairs; returns how many it changed.
-    pub fn clean_examples(&self, examples: &mut [Example]) -> usize {
+    pub fn clean_examples(&self, examples: &mut [Example]) -> ChangedRows {
         use rayon::prelude::*;
         let clean = |example: &mut Example| {
-            let text = self.clean(&example.text);
-            let pair = example.pair.as_deref().map(|pair| self.clean(pair));
-            let changed = text != example.text || pair != example.pair;
-            (example.text, example.pair) = (text, pair);
-            changed
+            ChangedRows::of_row(self, [&mut example.text].into_iter().chain(example.pair.as_mut()))
         };
-        examples.par_iter_mut().map(clean).filter(|changed| *changed).count()
+        examples.par_iter_mut().map(clean).sum()
     }
 
-    fn clean_words(&self, text: &str) -> String {
-        let (words, rest) = words(text);
+    /// Removes stop words and stems the others, which are cut once for both.
+    fn clean_words(&self, cleaned: &mut Cleaned) {
+        let (words, rest) = words(&cleaned.text);
         let stemmer = self.steps.stem.map(|language| Stemmer::create(algorithm(language)));
         let kept = |word: &str| -> Option<String> {
             let key = key(word);
@@ -159,8 +163,88 @@ impl TextCleaner {
                 None => Some(word.to_owned()),
             }
         };
-        let cleaned: Vec<Option<String>> = words.iter().map(|word| kept(word.word)).collect();
-        joined(words.iter().zip(&cleaned).map(|(word, cleaned)| (word.gap, cleaned.as_deref())), rest)
+        let kept: Vec<Option<String>> = words.iter().map(|word| kept(word.word)).collect();
+        let stops = kept.iter().any(Option::is_none);
+        let stems = words.iter().zip(&kept).any(|(word, kept)| kept.as_ref().is_some_and(|kept| kept != word.word));
+        let text = joined(words.iter().zip(&kept).map(|(word, kept)| (word.gap, kept.as_deref())), rest);
+        cleaned.text = text;
+        cleaned.changed_by[Step::StopWords as usize] |= stops;
+        cleaned.changed_by[Step::Stem as usize] |= stems;
+    }
+}
+
+/// What changes a text, in the order in which it does.
+#[derive(Clone, Copy)]
+enum Step {
+    Repair,
+    Nfc,
+    Lowercase,
+    Remove,
+    StopWords,
+    Stem,
+    Trim,
+}
+
+/// The keys of the steps.
+const STEP_KEYS: [&str; 7] = ["repair", "nfc", "lowercase", "remove", "stop_words", "stem", "trim"];
+
+/// Of each step whether it changed a text.
+type ChangedBy = [bool; STEP_KEYS.len()];
+
+/// A text after some of the steps.
+struct Cleaned {
+    text: String,
+    changed_by: ChangedBy,
+}
+
+impl Cleaned {
+    fn set(&mut self, step: Step, text: String) {
+        self.changed_by[step as usize] |= text != self.text;
+        self.text = text;
+    }
+}
+
+/// How many rows cleaning changed, and how many of them each key of `[clean]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangedRows {
+    rows: usize,
+    by_key: [usize; STEP_KEYS.len()],
+}
+
+impl ChangedRows {
+    /// Cleans the texts of one row.
+    pub(crate) fn of_row<'a>(cleaner: &TextCleaner, texts: impl Iterator<Item = &'a mut String>) -> Self {
+        let mut changed = ChangedBy::default();
+        for text in texts {
+            let (cleaned, by) = cleaner.clean_noting(text);
+            *text = cleaned;
+            changed.iter_mut().zip(by).for_each(|(changed, by)| *changed |= by);
+        }
+        Self { rows: usize::from(changed.contains(&true)), by_key: changed.map(usize::from) }
+    }
+
+    /// `: trim 3, stem 5`, for a note; empty where nothing changed.
+    pub(crate) fn by_key(&self) -> String {
+        let counts = STEP_KEYS.iter().zip(self.by_key).filter(|(_, count)| *count > 0);
+        let counts: Vec<String> = counts.map(|(key, count)| format!("{key} {count}")).collect();
+        if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) }
+    }
+}
+
+/// The number of rows.
+impl std::fmt::Display for ChangedRows {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.rows)
+    }
+}
+
+impl std::iter::Sum for ChangedRows {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |mut sum, counts| {
+            sum.rows += counts.rows;
+            sum.by_key.iter_mut().zip(counts.by_key).for_each(|(sum, count)| *sum += count);
+            sum
+        })
     }
 }
 
@@ -170,13 +254,11 @@ fn stop_words(name: &str) -> Result<BTreeSet<String>, Error> {
         "english" => Ok(listed("en")),
         "chinese" => Ok(listed("zh")),
         path => {
-            let failed = |message: String| {
-                let hint = "it is \"english\", \"chinese\" or the path of a file with one word a line";
-                Error::config("clean.stop_words", message, hint)
-            };
-            let text = std::fs::read_to_string(Path::new(path)).map_err(|error| failed(format!("{path}: {error}")))?;
+            const KEY: &str = "clean.stop_words";
+            const HINT: &str = "it is \"english\", \"chinese\" or the path of a file with one word a line";
+            let text = read_word_list(KEY, Path::new(path), HINT)?;
             let words: BTreeSet<String> = text.lines().map(|line| key(line.trim())).filter(|w| !w.is_empty()).collect();
-            if words.is_empty() { Err(failed(format!("{path} has no word"))) } else { Ok(words) }
+            if words.is_empty() { Err(Error::config(KEY, format!("{path} has no word"), HINT)) } else { Ok(words) }
         }
     }
 }
@@ -207,6 +289,14 @@ fn algorithm(language: StemLanguage) -> Algorithm {
 /// A text and its pair, which together say whether two rows are the same.
 fn texts(example: &Example) -> (&str, Option<&str>) {
     (&example.text, example.pair.as_deref())
+}
+
+/// A text, with its pair on a line of its own where there is one.
+fn text_and_pair(example: &Example) -> Cow<'_, str> {
+    match &example.pair {
+        None => Cow::Borrowed(&example.text),
+        Some(pair) => Cow::Owned(format!("{}\n{pair}", example.text)),
+    }
 }
 
 /// Tests what the schema cannot say of the keys that leave out rows.
@@ -249,7 +339,7 @@ pub(crate) fn clean_examples(
     let rows = examples.len();
     if cleaner.is_active() {
         let changed = cleaner.clean_examples(&mut examples);
-        notes.push(format!("cleaning changed the texts of {changed} of {rows} rows"));
+        notes.push(format!("cleaning changed the texts of {changed} of {rows} rows{}", changed.by_key()));
     }
     let is_empty = |example: &Example| example.text.trim().is_empty();
     let empty: Vec<String> = examples.iter().filter(|example| is_empty(example)).map(place).collect();
@@ -289,8 +379,7 @@ pub(crate) fn clean_examples(
         }
         let mut kept = vec![true; examples.len()];
         for rows in by_label.values() {
-            let both = |row: &usize| [&examples[*row].text, examples[*row].pair.as_deref().unwrap_or("")].join("\n");
-            let of_label: Vec<String> = rows.iter().map(both).collect();
+            let of_label: Vec<Cow<str>> = rows.iter().map(|row| text_and_pair(&examples[*row])).collect();
             for (row, like) in rows.iter().zip(near_duplicates(&of_label, threshold)) {
                 kept[*row] = like.is_none();
             }
@@ -342,9 +431,18 @@ mod tests {
         let path = directory.path().join("words.txt");
         std::fs::write(&path, "Please\n\n 服务 \r\n").unwrap();
         assert_cleans(&format!("stop_words = '{}'", path.display()), "please help 服务员和服务", "help 服务员和");
-        std::fs::write(&path, "\n").unwrap();
-        let error = cleaner(&format!("stop_words = '{}'", path.display())).unwrap_err().to_string();
-        assert!(error.contains("`clean.stop_words`") && error.contains("has no word"), "{error}");
+        std::fs::write(&path, "\u{feff}Please\n").unwrap();
+        assert_cleans(&format!("stop_words = '{}'", path.display()), "please help", "help");
+        for (contents, said) in [
+            (&b"\n"[..], "`clean.stop_words`: "),
+            (b"\n", "has no word"),
+            (b"", "has no word"),
+            (b"please\ncaf\xe9\n", "words.txt:2: the byte 0xe9"),
+        ] {
+            std::fs::write(&path, contents).unwrap();
+            let error = cleaner(&format!("stop_words = '{}'", path.display())).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]
@@ -380,12 +478,64 @@ mod tests {
         assert!(notes[1].contains("kept 1 rows that cleaning left without text"), "{notes:?}");
         let (kept, notes) = cleaned(&format!("{all}drop_empty = true\ndrop_duplicates = true"), &rows);
         assert_eq!(kept, [1, 5]);
-        assert_eq!(notes[0], "cleaning changed the texts of 4 of 5 rows");
+        assert_eq!(notes[0], "cleaning changed the texts of 4 of 5 rows: lowercase 1, stop_words 4");
         assert_eq!(notes[1], "`clean.drop_empty` left out 1 rows without text: f.csv:2");
         let expected = "`clean.drop_duplicates` left out 2 rows whose text stands before, 1 of them with another \
                         label: f.csv:3, f.csv:4";
         assert_eq!(notes[2], expected);
         assert_eq!(cleaned("drop_duplicates = true", &rows).0, [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn each_step_counts_the_rows_that_it_changed() {
+        let mut rows = vec![example(1, " The\u{a0}Cafe\u{301} 1 runs ", "x"), example(2, "the cat 2", "x")];
+        rows.push(Example { pair: Some("running".into()), ..example(3, "cat", "x") });
+        rows.push(example(4, "cat", "x"));
+        let all = "trim = true\nrepair = true\nnfc = true\nlowercase = true\nremove = ['[0-9]', 'zz']\n";
+        let changed = cleaner(all).unwrap().clean_examples(&mut rows.clone());
+        assert_eq!((changed.rows, changed.by_key()), (2, ": repair 1, nfc 1, lowercase 1, remove 2, trim 2".into()));
+        let words = "stop_words = 'english'\nstem = 'english'";
+        let changed = cleaner(words).unwrap().clean_examples(&mut rows);
+        assert_eq!((changed.rows, changed.by_key()), (3, ": stop_words 2, stem 2".into()));
+        assert_eq!(rows[2].pair.as_deref(), Some("run"));
+        assert_eq!(cleaner(words).unwrap().clean_examples(&mut rows).by_key(), "");
+    }
+
+    #[test]
+    fn a_text_without_a_pair_is_compared_alone() {
+        // 10 of 12 runs of five characters are shared.
+        let (kept, _) = cleaned("drop_near_duplicates = 0.8", &[("card arrival ??", "x"), ("card arrival ?!", "x")]);
+        assert_eq!(kept, [1]);
+    }
+
+    #[test]
+    fn near_duplicates_are_what_comparing_texts_finds() {
+        // Short questions that differ in a word or a letter, on both sides of the threshold.
+        let words = ["card", "my card", "a cash transfer", "the top-up", "this payment", "my refund"];
+        let ends = ["", "?", " yet?", " please", " today", " since Monday", "!"];
+        let question = |i: usize| {
+            let begins = ["Why has", "When will", "how is", "I wonder why"];
+            format!("{} {} not arrived{}", begins[i % 4], words[i / 4 % 6], ends[i / 24 % 7])
+        };
+        let texts: Vec<String> = (0..168).map(question).collect();
+        let rows: Vec<(&str, &str)> = texts.iter().map(|text| (text.as_str(), "x")).collect();
+        let runs_of = |text: &str| -> BTreeSet<Vec<char>> {
+            text.chars().collect::<Vec<_>>().windows(5).map(<[char]>::to_vec).collect()
+        };
+        let runs: Vec<BTreeSet<Vec<char>>> = texts.iter().map(|text| runs_of(text)).collect();
+        let similarity =
+            |a: usize, b: usize| runs[a].intersection(&runs[b]).count() as f64 / runs[a].union(&runs[b]).count() as f64;
+        for threshold in [0.8, 0.6] {
+            let (kept, _) = cleaned(&format!("drop_near_duplicates = {threshold}"), &rows);
+            let kept: Vec<usize> = kept.into_iter().map(|line| line as usize - 1).collect();
+            let has_like = |row: usize| {
+                kept.iter().take_while(|other| **other < row).any(|other| similarity(*other, row) >= threshold)
+            };
+            let dropped: Vec<usize> = (0..rows.len()).filter(|row| !kept.contains(row)).collect();
+            assert!(dropped.len() > 20 && kept.len() > 20, "{} dropped at {threshold}", dropped.len());
+            assert!(dropped.iter().all(|row| has_like(*row)), "false hits at {threshold}");
+            assert!(!kept.iter().any(|row| has_like(*row)), "missed at {threshold}");
+        }
     }
 
     #[test]

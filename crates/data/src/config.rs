@@ -54,8 +54,45 @@ impl SourceConfig {
             Self::Tagged(tagged) => &tagged.files,
             Self::Chat(chat) => return chat.files.iter().map(ChatFiles::path).collect(),
         };
-        files.iter().map(String::as_str).collect()
+        written(files)
     }
+
+    /// Every list of paths and globs, as written, with its key.
+    pub fn file_lists(&self) -> [(&'static str, Vec<&str>); 3] {
+        let (validation, test): (&[String], &[String]) = match self {
+            Self::Labelled(labelled) => (&labelled.validation_files, &labelled.test_files),
+            Self::Tagged(tagged) => (&tagged.validation_files, &tagged.test_files),
+            Self::Chat(chat) => (&chat.validation_files, &chat.test_files),
+            Self::Text(_) | Self::Jsonl(_) | Self::Csv(_) => (&[], &[]),
+        };
+        [("files", self.files()), ("validation_files", written(validation)), ("test_files", written(test))]
+    }
+
+    /// The extension that such files usually have.
+    pub(crate) fn usual_extension(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "txt",
+            Self::Jsonl(_) => "jsonl",
+            Self::Chat(_) => ChatConfig::USUAL_EXTENSION,
+            Self::Csv(_) => "csv",
+            Self::Labelled(_) => LabelledConfig::USUAL_EXTENSION,
+            Self::Tagged(_) => TaggedConfig::USUAL_EXTENSION,
+        }
+    }
+
+    /// What a file must hold, for a hint.
+    pub(crate) fn needs(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a document is what stands between two of `separator`",
+            Self::Jsonl(_) | Self::Csv(_) | Self::Chat(_) => "a record has its text in the field that `field` names",
+            Self::Labelled(_) => LabelledConfig::NEEDS,
+            Self::Tagged(_) => TaggedConfig::NEEDS,
+        }
+    }
+}
+
+fn written(files: &[String]) -> Vec<&str> {
+    files.iter().map(String::as_str).collect()
 }
 
 /// Plain UTF-8 text files.
@@ -101,7 +138,8 @@ pub struct SplitConfig {
     /// Decides which documents go where; without effect on one single document.
     pub seed: u64,
     /// Of labelled texts: divides what the test split leaves into so many parts, each with its share of every label, and
-    /// validates with part `fold` in place of `validation`. `firebox cv` trains one run a fold.
+    /// validates with part `fold` in place of `validation`, and of `validation_files`, which must not stand beside it.
+    /// `firebox cv` trains one run a fold.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2))]
     pub folds: Option<usize>,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::source::quoted;
+
 /// An error of this crate. Its text names the file and line or the key, what is wrong, and a hint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,11 +33,16 @@ pub enum Error {
         message: String,
     },
 
-    /// A path or glob of `files` matches no file.
-    #[error("`files`: nothing matches `{pattern}`; hint: paths and globs are relative to the working directory")]
+    /// Paths or globs of a list of files match no file.
+    #[error(
+        "`{key}`: nothing matches {}; hint: paths and globs are relative to the working directory",
+        quoted(patterns.iter().map(String::as_str))
+    )]
     NoMatch {
-        /// The entry as written in the config.
-        pattern: String,
+        /// The key of the list.
+        key: String,
+        /// The entries as written in the config.
+        patterns: Vec<String>,
     },
 
     /// A config key has a value that cannot be used.
@@ -98,11 +105,19 @@ pub enum Error {
     },
 
     /// The files were read and hold no document with text.
-    #[error("`files`: no text in {files} file(s); hint: check `separator` and the text field")]
+    #[error("`{key}`: no text in {}; hint: {needs}", first_of(files))]
     NoDocuments {
-        /// How many files were read.
-        files: usize,
+        /// The key of the list of files.
+        key: String,
+        /// The files that were read.
+        files: Vec<PathBuf>,
+        /// What a file must hold.
+        needs: &'static str,
     },
+
+    /// A run has no row.
+    #[error("there is no row to train on; hint: `files`, `split` and `clean` decide which there are")]
+    NoRows,
 
     /// A tokenizer file or directory cannot be used.
     #[error("{}: {message}; hint: {hint}", path.display())]
@@ -173,6 +188,15 @@ pub enum Error {
         /// The panic's message, or what the system said.
         message: String,
     },
+}
+
+/// The first of some files, and how many more there are.
+fn first_of(files: &[PathBuf]) -> String {
+    let first = files.first().map_or_else(String::new, |path| path.display().to_string());
+    match files.len() {
+        0 | 1 => first,
+        count => format!("{first} and {} more", count - 1),
+    }
 }
 
 impl Error {

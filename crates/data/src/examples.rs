@@ -1,8 +1,9 @@
 //! Labelled examples as tokens, and the order in which an epoch takes them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::augment::Augmenter;
+use crate::augment::{Augmenter, WordCounts};
 use crate::batch::{Batch, RowId, Target};
 use crate::collate::padded;
 use crate::config::{ProblemConfig, TruncationConfig};
@@ -49,6 +50,59 @@ struct Augmentation {
     tokenizer: Tokenizer,
     /// The texts of each row, as they were read.
     texts: Vec<(String, Option<String>)>,
+}
+
+/// What is done to rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct RowChanges {
+    words: WordCounts,
+    /// Rows whose words change.
+    changed: usize,
+    /// Rows that are cut in other tokens than those of their text.
+    recut: usize,
+}
+
+impl std::ops::Add for RowChanges {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { words: self.words + other.words, changed: self.changed + other.changed, recut: self.recut + other.recut }
+    }
+}
+
+impl Augmentation {
+    /// A text as a row shows it in its epoch, with what is done to its words.
+    fn shown<'a>(&self, text: &'a str, id: RowId, part: u64) -> (Cow<'a, str>, WordCounts) {
+        match &self.augmenter {
+            None => (Cow::Borrowed(text), WordCounts::default()),
+            Some(augmenter) => {
+                let (shown, counts) = augmenter.augment_counting(text, id, part);
+                (Cow::Owned(shown), counts)
+            }
+        }
+    }
+
+    fn encode(&self, text: &str, id: RowId, part: u64) -> Result<Vec<u32>, Error> {
+        match &self.sampler {
+            Some(sampler) => sampler.encode(text, id, part),
+            None => self.tokenizer.encode(text),
+        }
+    }
+
+    /// What is done to a row.
+    fn changes(&self, id: RowId) -> RowChanges {
+        let (text, pair) = &self.texts[id.row as usize];
+        let mut changes = RowChanges::default();
+        for (part, text) in (0..).zip([Some(text), pair.as_ref()].into_iter().flatten()) {
+            let (shown, counts) = self.shown(text, id, part);
+            changes.words = changes.words + counts;
+            changes.changed |= usize::from(shown != *text);
+            let recut =
+                self.sampler.is_some() && self.encode(&shown, id, part).ok() != self.tokenizer.encode(&shown).ok();
+            changes.recut |= usize::from(recut);
+        }
+        changes
+    }
 }
 
 impl Examples {
@@ -115,6 +169,22 @@ impl Examples {
         Self { augmentation: Some(Arc::new(augmentation)), ..self }
     }
 
+    /// What augmentation does in the first epoch, for a note.
+    pub fn augmentation_note(&self) -> Option<String> {
+        use rayon::prelude::*;
+        let augmentation = self.augmentation.as_ref()?;
+        let rows = self.len();
+        let ids = (0..rows as u64).into_par_iter().map(|row| RowId { epoch: 0, row });
+        let all = ids.map(|id| augmentation.changes(id)).reduce(RowChanges::default, std::ops::Add::add);
+        let words = augmentation
+            .augmenter
+            .as_ref()
+            .map(|augmenter| format!("{}, in {} of {rows} rows", augmenter.described(all.words), all.changed));
+        let tokens = augmentation.sampler.as_ref().map(|_| format!("{} of {rows} rows cut in other tokens", all.recut));
+        let done: Vec<String> = words.into_iter().chain(tokens).collect();
+        Some(format!("augment: in the first epoch {}", done.join("; ")))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.examples.len()
@@ -161,20 +231,15 @@ impl Examples {
     /// The rows with their words changed.
     fn augment(&self, augmentation: &Augmentation, ids: &[RowId]) -> Vec<EncodedText> {
         use rayon::prelude::*;
-        let Augmentation { augmenter, sampler, tokenizer, texts } = augmentation;
-        let tokens = |text: &String, id: &RowId, part: u64| {
-            let changed = augmenter.as_ref().map(|augmenter| augmenter.augment(text, *id, part));
-            let text = changed.as_ref().unwrap_or(text);
-            match sampler {
-                Some(sampler) => sampler.encode(text, *id, part),
-                None => tokenizer.encode(text),
-            }
+        let tokens = |text: &str, id: RowId, part: u64| {
+            let (shown, _) = augmentation.shown(text, id, part);
+            augmentation.encode(&shown, id, part)
         };
         let changed = |id: &RowId| {
-            let (text, pair) = &texts[id.row as usize];
+            let (text, pair) = &augmentation.texts[id.row as usize];
             let encoded = || {
-                let second = pair.as_ref().map(|pair| tokens(pair, id, 1)).transpose()?;
-                in_row(tokenizer, tokens(text, id, 0)?, second, self.max_seq_len)
+                let second = pair.as_ref().map(|pair| tokens(pair, *id, 1)).transpose()?;
+                in_row(&augmentation.tokenizer, tokens(text, *id, 0)?, second, self.max_seq_len)
             };
             // A synonym may have a character that the tokenizer does not know: then the row stays as it is.
             encoded().unwrap_or_else(|_| {
@@ -473,5 +538,11 @@ mod tests {
         assert_eq!(again, first.rows.iter().map(|id| of_row(&first, id.row)).collect::<Vec<_>>());
         let ids = vec![RowId { epoch: 0, row: 18 }, RowId { epoch: 0, row: 3 }];
         assert_eq!(augmented.batch(ids.clone()), plain.batch(ids));
+        // What the note counts is what the first epoch shows.
+        let changed = (0..40).filter(|row| of_row(&first, *row) != of_row(&plain.at(0, 40), *row)).count();
+        let note = augmented.augmentation_note().unwrap();
+        assert!(note.starts_with("augment: in the first epoch of ") && note.contains(" deleted, "), "{note}");
+        assert!(note.ends_with(&format!(" swapped, in {changed} of 40 rows")), "{note}");
+        assert_eq!(plain.augmentation_note(), None);
     }
 }

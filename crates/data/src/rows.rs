@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use crate::error::Error;
+
 /// A row of a file.
 pub(crate) trait Row {
     /// The file, and the line from 1.
@@ -77,6 +79,17 @@ pub(crate) fn drop_leaked<R: Row>(train: &mut Vec<R>, others: [(&str, &[R]); 2],
         }
     });
     note(notes, "`clean.check_leakage` left out of training", &leaked, "that stand in another part");
+}
+
+/// Of so many rows none is left to train on; the notes say why.
+pub(crate) fn nothing_to_train_on(rows: usize, what: &str, notes: &[String]) -> Error {
+    let message = format!("of {rows} {what} none is left to train on{}", appended(notes));
+    Error::config("files", message, "[clean], [split] and `on_bad_row` say what is left out")
+}
+
+/// Notes as the rest of an error's message.
+pub(crate) fn appended(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("; {note}")).collect()
 }
 
 /// Rows that a note names; of more it gives the number.

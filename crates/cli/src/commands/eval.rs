@@ -337,7 +337,7 @@ fn source(path: &Path, arguments: &Arguments, dir: &Path) -> SourceConfig {
     // A path is taken as it is written: its brackets and stars are no glob.
     let files = vec![glob::Pattern::escape(&path.to_string_lossy())];
     let field = arguments.columns.text(trained_on(dir).as_ref());
-    match path.extension().and_then(|extension| extension.to_str()) {
+    match data::source::extension(path).as_deref() {
         Some("jsonl") => SourceConfig::Jsonl(RecordsConfig { files, field }),
         Some("csv") => SourceConfig::Csv(RecordsConfig { files, field }),
         _ => SourceConfig::Text(TextConfig { files, separator: arguments.separator.clone() }),

@@ -104,7 +104,7 @@ const PAIRS_WANTED: &str =
 
 /// The texts of a file, or of standard input.
 fn groups(file: &Path, arguments: &Arguments, trained: Option<&LabelledConfig>) -> Result<Groups, Failure> {
-    if let Some("csv" | "tsv" | "jsonl") = file.extension().and_then(|extension| extension.to_str()) {
+    if let Some("csv" | "tsv" | "jsonl") = data::source::extension(file).as_deref() {
         let config = arguments.columns.labelled(file, trained)?;
         let mut notes = Vec::new();
         let examples = data::source::labelled::read_files(&config, false, &config.files, &mut notes)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::{Conversation, Message};
-use crate::clean::{TextCleaner, check_limits};
+use crate::clean::{ChangedRows, TextCleaner, check_limits};
 use crate::config::CleanConfig;
 use crate::error::Error;
 use crate::near_duplicates::near_duplicates;
@@ -47,20 +47,14 @@ pub fn check_clean(config: &CleanConfig) -> Result<(), Error> {
 }
 
 /// Cleans every message; returns how many conversations it changed.
-pub fn clean_messages(conversations: &mut [Conversation], cleaner: &TextCleaner) -> usize {
+pub fn clean_messages(conversations: &mut [Conversation], cleaner: &TextCleaner) -> ChangedRows {
     if !cleaner.is_active() {
-        return 0;
+        return ChangedRows::default();
     }
     let clean = |conversation: &mut Conversation| {
-        let mut changed = false;
-        for message in &mut conversation.messages {
-            let text = cleaner.clean(&message.content);
-            changed |= text != message.content;
-            message.content = text;
-        }
-        changed
+        ChangedRows::of_row(cleaner, conversation.messages.iter_mut().map(|message| &mut message.content))
     };
-    conversations.par_iter_mut().map(clean).filter(|changed| *changed).count()
+    conversations.par_iter_mut().map(clean).sum()
 }
 
 /// Leaves out what `config` says; every count goes to `notes`.

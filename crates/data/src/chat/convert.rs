@@ -12,7 +12,7 @@ use super::redact::{Counts, add};
 use super::{Conversation, Redactor, read_file};
 use crate::config::{ChatConfig, ChatFiles};
 use crate::error::Error;
-use crate::source::expand;
+use crate::source::{expand, extension};
 
 /// A conversation in OpenAI's format; the fields are written in this order.
 #[derive(Serialize)]
@@ -59,7 +59,7 @@ pub fn convert(config: &ChatConfig, output: &Path) -> Result<Converted, Error> {
     let mut converted = Converted::default();
     let mut writer = Output::create(output)?;
     let mut line = Vec::new();
-    for path in expand(&patterns)? {
+    for path in expand("files", &patterns, ChatConfig::USUAL_EXTENSION)? {
         read_file(&path, config, &mut converted.notes, |conversation| {
             line.clear();
             write_messages(&conversation, &mut line).map_err(Error::output(output))?;
@@ -82,7 +82,7 @@ pub fn convert(config: &ChatConfig, output: &Path) -> Result<Converted, Error> {
 /// A file that cannot be read, or is no UTF-8; a line that is too long or is malformed JSON; an output that cannot be
 /// written.
 pub fn redact_file(redactor: &Redactor, input: &Path, output: &Path) -> Result<Counts, Error> {
-    let extension = input.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+    let extension = extension(input);
     let records = matches!(extension.as_deref(), Some("jsonl" | "ndjson"));
     let json = records || extension.as_deref() == Some("json");
     let mut lines = Lines::open(input)?;

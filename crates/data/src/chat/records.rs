@@ -48,7 +48,7 @@ pub fn read_file(
             }
         }
     };
-    match path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase).as_deref() {
+    match source::extension(path).as_deref() {
         Some("jsonl" | "ndjson" | "json") => json::records(path, on_record)?,
         Some("csv") => table(path, b',', config.format, &columns, on_record)?,
         Some("tsv") => table(path, b'\t', config.format, &columns, on_record)?,

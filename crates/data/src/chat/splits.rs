@@ -7,7 +7,7 @@ use super::{Conversation, Redactor, clean, read_file};
 use crate::clean::TextCleaner;
 use crate::config::{ChatConfig, CleanConfig, RedactConfig, SplitConfig};
 use crate::error::Error;
-use crate::rows::Row;
+use crate::rows::{Row, nothing_to_train_on};
 use crate::source::expand;
 use crate::split::{self, Part};
 
@@ -51,10 +51,11 @@ pub fn read(
     split::check(&fractions)?;
     let (cleaner, redactor) = (TextCleaner::new(clean)?, Redactor::new(redact)?);
     let mut notes = Vec::new();
-    let mut read = |part: &str, files: &[PathBuf]| -> Result<Vec<Conversation>, Error> {
+    // The conversations of some files that are kept, and how many there were.
+    let mut read = |part: &str, files: &[PathBuf]| -> Result<(Vec<Conversation>, usize), Error> {
         let mut rows = Vec::new();
         if files.is_empty() {
-            return Ok(rows);
+            return Ok((rows, 0));
         }
         for path in files {
             read_file(path, config, &mut notes, |conversation| {
@@ -62,10 +63,11 @@ pub fn read(
                 Ok(())
             })?;
         }
+        let there = rows.len();
         let mut of_part = Vec::new();
         if cleaner.is_active() {
             let changed = clean::clean_messages(&mut rows, &cleaner);
-            of_part.push(format!("cleaning changed {changed} of {} conversations", rows.len()));
+            of_part.push(format!("cleaning changed {changed} of {there} conversations{}", changed.by_key()));
         }
         if redactor.is_active() {
             let counts = redactor.redact_conversations(&mut rows);
@@ -74,13 +76,14 @@ pub fn read(
         }
         clean::drop_rows(&mut rows, clean, &mut of_part);
         notes.extend(of_part.into_iter().map(|note| format!("{part}: {note}")));
-        Ok(rows)
+        Ok((rows, there))
     };
     let weights = weights(config)?;
     let files: Vec<PathBuf> = weights.iter().map(|(path, _)| path.clone()).collect();
-    let all = read("files", &files)?;
-    let given_validation = read("validation_files", &expand(&config.validation_files)?)?;
-    let given_test = read("test_files", &expand(&config.test_files)?)?;
+    let (all, there) = read("files", &files)?;
+    let mut given = |key: &str, files: &[String]| read(key, &expand(key, files, ChatConfig::USUAL_EXTENSION)?);
+    let (given_validation, _) = given("validation_files", &config.validation_files)?;
+    let (given_test, _) = given("test_files", &config.test_files)?;
     let contents: Vec<[u8; 32]> = all.iter().map(Row::content).collect();
     let [mut train, mut validation, mut test] = [(); 3].map(|()| Vec::new());
     for (row, part) in all.into_iter().zip(split::divide(&contents, &fractions)) {
@@ -96,8 +99,7 @@ pub fn read(
         clean::check_leakage(&mut train, [("validation", &validation), ("test", &test)], clean, &mut notes);
     }
     if train.is_empty() {
-        let message = format!("{} files have no conversation to train on", files.len());
-        return Err(Error::config("files", message, "see whether [clean] or `on_bad_row` leaves out everything"));
+        return Err(nothing_to_train_on(there, "conversations", &notes));
     }
     let train = repeated(train, &weights, split.seed, &mut notes);
     let hash = hash([&train, &validation, &test]);
@@ -122,7 +124,7 @@ pub(crate) fn check(config: &ChatConfig) -> Result<(), Error> {
 fn weights(config: &ChatConfig) -> Result<Vec<(PathBuf, f64)>, Error> {
     let mut weights: Vec<(PathBuf, f64)> = Vec::new();
     for files in &config.files {
-        for path in expand(&[files.path()])? {
+        for path in expand("files", &[files.path()], ChatConfig::USUAL_EXTENSION)? {
             match weights.iter_mut().find(|(known, _)| *known == path) {
                 Some((_, weight)) => *weight = files.weight(),
                 None => weights.push((path, files.weight())),
@@ -221,7 +223,7 @@ mod tests {
         // What can be read passes the cheap check.
         let split = SplitConfig { validation, test, seed, ..SplitConfig::default() };
         let splits = read(config, &split, &toml::from_str(clean).unwrap(), &RedactConfig::default())?;
-        crate::source::check(&SourceConfig::Chat(config.clone())).unwrap();
+        assert!(crate::source::problems(&SourceConfig::Chat(config.clone())).is_empty());
         Ok(splits)
     }
 
@@ -264,7 +266,8 @@ mod tests {
         config.test_files = vec![held];
         assert_eq!(read_all(&config, 0.5, 0.9, 3, "").unwrap().test.len(), 2);
         config.test_files = vec!["no/such.jsonl".into()];
-        assert!(matches!(read_all(&config, 0.0, 0.0, 3, ""), Err(Error::NoMatch { .. })));
+        let error = read_all(&config, 0.0, 0.0, 3, "").unwrap_err().to_string();
+        assert!(error.starts_with("`test_files`: nothing matches `no/such.jsonl`"), "{error}");
     }
 
     #[test]
@@ -306,9 +309,11 @@ mod tests {
         let splits = read(&config(&[&path]), &split, &clean, &RedactConfig::all()).unwrap();
         assert_eq!(questions(&splits.train), ["write to [EMAIL]", "other one"]);
         let notes = splits.notes.join("\n");
-        for part in
-            ["files: cleaning changed 50 of 101", "files: redacted 200 email", "left out 99 rows that stand before"]
-        {
+        for part in [
+            "files: cleaning changed 50 of 101 conversations: trim 50",
+            "files: redacted 200 email",
+            "left out 99 rows that stand before",
+        ] {
             assert!(notes.contains(part), "{notes}");
         }
     }
@@ -323,10 +328,10 @@ mod tests {
             let mut config = config(&[]);
             config.files.push(weighted(&path, weight));
             assert!(error(&config, "").contains("the weight of `"), "{weight}");
-            assert!(crate::source::check(&SourceConfig::Chat(config)).is_err());
+            assert_eq!(crate::source::problems(&SourceConfig::Chat(config)).len(), 1);
         }
         assert!(error(&config(&[&path]), "stem = 'english'").contains("clean.stem"));
-        assert!(error(&config(&[&path]), "min_turns = 9").contains("no conversation to train on"));
+        assert!(error(&config(&[&path]), "min_turns = 9").contains("of 1 conversations none is left to train on; "));
         assert!(read_all(&config(&[&path]), 1.0, 0.0, 0, "").is_err());
         let chat = SourceConfig::Chat(config(&[&path]));
         let error = crate::source::read(&chat).unwrap_err().to_string();

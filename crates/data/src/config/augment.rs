@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Random changes to training rows, others in every epoch. Chinese words are found with jieba.
+/// Random changes to training rows, others in every epoch; a run says at its start what the first epoch changes.
+/// Chinese words are found with jieba.
 ///
 /// Source: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -118,6 +118,9 @@ impl ChatColumns {
 }
 
 impl ChatConfig {
+    /// The extension that such files usually have.
+    pub(crate) const USUAL_EXTENSION: &str = "jsonl";
+
     /// Conversations of these files, each in a format of its own.
     pub fn new(files: Vec<ChatFiles>) -> Self {
         let ChatColumns { question, answer, system } = ChatColumns::default();

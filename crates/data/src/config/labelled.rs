@@ -29,15 +29,15 @@ pub struct LabelledConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
     /// What the answer to a text is: `single_label`, exactly one label; `multi_label`, any number of labels; `regression`,
-    /// a number, learned with the mean squared error by a head that starts, where none is loaded, at the training part's mean
-    /// and deviation.
+    /// a number up to 1e15, learned with the mean squared error by a head that starts, where none is loaded, at the training
+    /// part's mean and deviation.
     #[serde(default)]
     pub problem: ProblemConfig,
     /// The column or field that holds the label.
     #[serde(default = "default_label")]
     pub label: String,
     /// What stands between the labels of a text that has several, for `problem = "multi_label"`. A JSON array of strings,
-    /// also inside a CSV cell, needs none.
+    /// numbers or truth values, also inside a CSV cell, needs none.
     #[serde(default = "default_label_separator")]
     #[schemars(length(min = 1))]
     pub label_separator: String,
@@ -45,12 +45,18 @@ pub struct LabelledConfig {
     /// too.
     #[serde(default)]
     pub truncation: TruncationConfig,
-    /// What to do with a row that is malformed or has no text or no label.
+    /// What to do with a row that is malformed, or has no text, or no label that `problem` takes.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
 }
 
 impl LabelledConfig {
+    /// The extension that such files usually have.
+    pub(crate) const USUAL_EXTENSION: &str = "csv";
+
+    /// What a file must hold, for a hint.
+    pub(crate) const NEEDS: &str = "a .csv or .tsv has its rows below the header line, a .jsonl one JSON object a line";
+
     /// One file with the usual columns; its path is taken as it is written, without globs.
     pub fn of_file(path: &Path) -> Self {
         Self {

@@ -49,6 +49,13 @@ pub struct TaggedConfig {
 }
 
 impl TaggedConfig {
+    /// The extension that such files usually have.
+    pub(crate) const USUAL_EXTENSION: &str = "conll";
+
+    /// What a file must hold, for a hint.
+    pub(crate) const NEEDS: &str =
+        "a line is a word, a space or a tab, and its tag; a .jsonl has one JSON object a line";
+
     /// One file with the usual columns and fields; its path is taken as it is written, without globs.
     pub fn of_file(path: &Path) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{lines, quoted, text_of};
@@ -9,23 +10,29 @@ use crate::error::Error;
 
 /// Appends the documents of one file; blank lines are skipped.
 pub(super) fn documents(path: &Path, text: &str, field: &str, documents: &mut Vec<String>) -> Result<(), Error> {
-    records(path, text.as_bytes(), &[("field", field)], |record| {
+    records(path, text.as_bytes(), &[("field", field)], false, |record| {
         documents.push(record?.1.remove(0));
         Ok(())
     })
 }
 
 /// Calls `each` with every record's line and named fields, or with what is wrong with it. A field comes with the key
-/// that names it, and is a text; as a label numbers, truth values and arrays are taken as they are written.
+/// that names it, and is a text; as a label numbers and truth values are taken as they are written, and arrays where it
+/// may be a list.
 pub(super) fn records(
     path: &Path,
     bytes: &[u8],
     fields: &[(&str, &str)],
+    label_lists: bool,
     mut each: impl FnMut(Result<(u64, Vec<String>), Error>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     objects(path, bytes, |line, object| {
-        let values = |object: Map<String, Value>| {
-            fields.iter().map(|(key, field)| text(path, line, &object, key, field)).collect::<Result<Vec<_>, _>>()
+        let values = |object: Map<String, Value>| -> Result<Vec<String>, Error> {
+            let read = |(key, field): &(&str, &str)| match *key {
+                "label" => label(path, line, &object, field, label_lists),
+                key => text(path, line, &object, key, field),
+            };
+            fields.iter().map(read).collect()
         };
         each(object.and_then(values).map(|values| (line, values)))
     })
@@ -48,7 +55,7 @@ pub(super) fn objects(
 
 fn object(path: &Path, number: u64, line: &str) -> Result<Map<String, Value>, Error> {
     let error = |message: String, hint: String| Error::Record { path: path.into(), line: number, message, hint };
-    let value: Value = serde_json::from_str(line).map_err(|cause| {
+    let malformed = |cause: serde_json::Error| {
         let hint = if line.trim_start().starts_with('[') {
             "JSONL has one JSON object a line, this looks like a JSON array"
         } else {
@@ -58,26 +65,80 @@ fn object(path: &Path, number: u64, line: &str) -> Result<Map<String, Value>, Er
         let reason = cause.to_string();
         let reason = reason.split(" at line ").next().unwrap_or(&reason);
         error(format!("malformed JSON at column {}: {reason}", cause.column()), hint.into())
-    })?;
-    match value {
-        Value::Object(record) => Ok(record),
-        other => {
-            let message = format!("expected a JSON object, found {}", kind(&other));
-            Err(error(message, "JSONL has one JSON object a line".into()))
+    };
+    if line.trim_start().starts_with('{') {
+        return serde_json::from_str(line).map(|Record(record)| record).map_err(malformed);
+    }
+    let other: Value = serde_json::from_str(line).map_err(malformed)?;
+    let message = format!("expected a JSON object, found {}", kind(&other));
+    Err(error(message, "JSONL has one JSON object a line".into()))
+}
+
+/// A JSON object in which every key stands once; the library alone would take the last of two values.
+struct Record(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Record;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Record, A::Error> {
+                let mut fields = Map::new();
+                while let Some((key, value)) = entries.next_entry::<String, Value>()? {
+                    if fields.contains_key(&key) {
+                        return Err(A::Error::custom(format!("the key `{key}` stands twice")));
+                    }
+                    fields.insert(key, value);
+                }
+                Ok(Record(fields))
+            }
         }
+
+        deserializer.deserialize_map(Fields)
     }
 }
 
 fn text(path: &Path, line: u64, record: &Map<String, Value>, key: &str, field: &str) -> Result<String, Error> {
     match record.get(field) {
         Some(Value::String(text)) => Ok(text.clone()),
-        // Several labels are an array, which stays as it is written.
-        Some(value @ (Value::Number(_) | Value::Bool(_) | Value::Array(_))) if key == "label" => Ok(value.to_string()),
         Some(other) => {
             let message = format!("field `{field}` is {}, not a string", kind(other));
             Err(Error::Record { path: path.into(), line, message, hint: format!("name a text field with `{key}`") })
         }
         None => Err(missing(path, line, record, key, field)),
+    }
+}
+
+/// A label, or a list of labels as it is written.
+fn label(path: &Path, line: u64, record: &Map<String, Value>, field: &str, lists: bool) -> Result<String, Error> {
+    let wrong = |what: &str, hint: &str| Error::Record {
+        path: path.into(),
+        line,
+        message: format!("field `{field}` is {what}, not a label"),
+        hint: hint.into(),
+    };
+    match record.get(field) {
+        Some(value @ Value::Array(_)) if lists => Ok(value.to_string()),
+        Some(Value::Array(_)) => Err(wrong("a list", "lists of labels are for `problem` = \"multi_label\"")),
+        Some(value) => label_text(value).ok_or_else(|| {
+            wrong(kind(value), "fill in the label, name its field with `label`, or set `on_bad_row` = \"skip\"")
+        }),
+        None => Err(missing(path, line, record, "label", field)),
+    }
+}
+
+/// A label as it is written alone: a text, a number or a truth value.
+pub(super) fn label_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -124,6 +185,15 @@ mod tests {
         let error = read("[\n{\"text\": \"a\"}\n]").unwrap_err().to_string();
         assert!(error.contains("a.jsonl:1:") && error.contains("array"), "{error}");
         assert!(read("3").unwrap_err().to_string().contains("found a number"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_an_error() {
+        let error = read("{\"text\": \"a\"}\n{\"text\": \"b\", \"text\": \"c\"}").unwrap_err().to_string();
+        assert!(
+            error.contains("a.jsonl:2: malformed JSON at column") && error.contains("`text` stands twice"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::stratified::{stratified, stratified_fold};
-use super::{bytes_of, csv, expand, jsonl, nothing_left};
+use super::{bytes_of, csv, expand, extension, jsonl, nothing_left};
 use crate::clean::{TextCleaner, check_limits, clean_examples};
 use crate::config::{
     ClassWeights, ClassificationConfig, CleanConfig, LabelledConfig, OnBadRow, ProblemConfig, SplitConfig,
 };
 use crate::error::Error;
 use crate::permutation::keyed_hash;
-use crate::rows::drop_leaked;
+use crate::rows::{appended, drop_leaked, nothing_to_train_on};
 
 /// A text, or a pair of texts, and its answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,26 +97,28 @@ pub fn check_clean(config: &CleanConfig) -> Result<(), Error> {
 /// Reads, cleans and divides the examples. Cleaning comes first, so that texts that it makes equal stay together.
 ///
 /// # Errors
-/// As [`super::read`] and [`TextCleaner::new`]; a similarity or limit that is none; too few labels to tell apart; a label of
-/// another part that training has none of; a number that is none; more folds than a label has texts.
+/// As [`super::read`] and [`TextCleaner::new`]; a similarity or limit that is none; no row that is left to train on; too
+/// few labels to tell apart; a label of another part that training has none of; more folds than a label has texts.
 pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -> Result<LabelledSplits, Error> {
     let problem = config.problem;
     let cleaner = TextCleaner::new(clean)?;
     check_clean(clean)?;
     let mut notes = Vec::new();
-    let mut read = |part: &str, files: &[String]| -> Result<Vec<Example>, Error> {
+    // A list's rows that are kept, and how many it had.
+    let mut read = |part: &str, files: &[String]| -> Result<(Vec<Example>, usize), Error> {
         if files.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
-        let examples = read_rows(config, true, files, clean.drop_empty, &mut notes)?;
+        let examples = read_rows(config, true, (part, files), clean.drop_empty, &mut notes)?;
+        let rows = examples.len();
         let mut of_part = Vec::new();
         let examples = clean_examples(examples, &cleaner, clean, &mut of_part);
         notes.extend(of_part.into_iter().map(|note| format!("{part}: {note}")));
-        Ok(examples)
+        Ok((examples, rows))
     };
-    let all = read("files", &config.files)?;
-    let given_validation = read("validation_files", &config.validation_files)?;
-    let given_test = read("test_files", &config.test_files)?;
+    let (all, rows) = read("files", &config.files)?;
+    let (given_validation, _) = read("validation_files", &config.validation_files)?;
+    let (given_test, _) = read("test_files", &config.test_files)?;
     let mut hasher = blake3::Hasher::new();
     let mut add = |part: &str| {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -138,7 +142,10 @@ pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -
     if clean.check_leakage {
         drop_leaked(&mut train, [("validation", &validation), ("test", &test)], &mut notes);
     }
-    let labels = labels_of(&train, config)?;
+    if train.is_empty() {
+        return Err(nothing_to_train_on(rows, "rows", &notes));
+    }
+    let labels = labels_of(&train, config, &notes)?;
     for example in train.iter().chain(&validation).chain(&test) {
         answer(problem, &labels, example)?;
     }
@@ -150,8 +157,8 @@ pub fn read(config: &LabelledConfig, split: &SplitConfig, clean: &CleanConfig) -
     Ok(LabelledSplits { labels, train, validation, test, notes, cleaner, hash })
 }
 
-/// The labels that a model trained on these examples tells apart.
-fn labels_of(train: &[Example], config: &LabelledConfig) -> Result<Vec<String>, Error> {
+/// The labels that a model trained on these examples tells apart; `notes` say which examples were left out.
+fn labels_of(train: &[Example], config: &LabelledConfig, notes: &[String]) -> Result<Vec<String>, Error> {
     if config.problem == ProblemConfig::Regression {
         return Ok(vec![config.label.clone()]);
     }
@@ -162,7 +169,8 @@ fn labels_of(train: &[Example], config: &LabelledConfig) -> Result<Vec<String>, 
     };
     if labels.len() < least {
         let found = labels.first().map_or("no label".to_string(), |label| format!("one label, `{label}`"));
-        return Err(Error::config("label", format!("the training part has {found}"), hint));
+        let message = format!("the {} training rows have {found}{}", train.len(), appended(notes));
+        return Err(Error::config("label", message, hint));
     }
     Ok(labels.into_iter().cloned().collect())
 }
@@ -189,10 +197,7 @@ pub fn answer(problem: ProblemConfig, labels: &[String], example: &Example) -> R
         ProblemConfig::SingleLabel => Ok(Answer::Class(id(first()?)?)),
         ProblemConfig::MultiLabel => Ok(Answer::Labels(example.labels.iter().map(id).collect::<Result<_, _>>()?)),
         ProblemConfig::Regression => {
-            let number = first()?;
-            let parsed = number.parse().ok().filter(|value: &f32| value.is_finite());
-            let message = || format!("`{number}` is not a number");
-            parsed.map(Answer::Value).ok_or_else(|| wrong(message(), "a regression learns finite numbers"))
+            number(first()?).map(Answer::Value).map_err(|(message, hint)| wrong(message, hint))
         }
     }
 }
@@ -216,6 +221,20 @@ pub fn check_weights(config: &ClassificationConfig) -> Result<(), Error> {
             Err(Error::config(LABEL_WEIGHTS, message, "weights are above 0"))
         }
     }
+}
+
+/// Tests that no column is asked for twice.
+pub(super) fn check_columns(config: &LabelledConfig) -> Result<(), Error> {
+    let mut named = vec![("text", &config.text)];
+    named.extend(config.text_pair.iter().map(|column| ("text_pair", column)));
+    named.push(("label", &config.label));
+    for (index, (key, column)) in named.iter().enumerate() {
+        if let Some((before, _)) = named[..index].iter().find(|(_, other)| other == column) {
+            let message = format!("`{column}` is also `{before}`");
+            return Err(Error::config(key, message, "name another column"));
+        }
+    }
+    Ok(())
 }
 
 /// How much an example of each label counts, by the label's id.
@@ -259,25 +278,29 @@ pub fn read_files(
     files: &[String],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
-    read_rows(config, with_labels, files, false, notes)
+    read_rows(config, with_labels, ("files", files), false, notes)
 }
 
-/// As [`read_files`]; `empty_texts` are good rows where something later leaves them out.
+/// As [`read_files`], of a list with its key; `empty_texts` are good rows where something later leaves them out.
 fn read_rows(
     config: &LabelledConfig,
     with_labels: bool,
-    files: &[String],
+    (key, files): (&str, &[String]),
     empty_texts: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
+    if with_labels {
+        check_columns(config)?;
+    }
     let mut examples = Vec::new();
     let before = notes.len();
-    for path in expand(files)? {
-        let bytes = bytes_of(&path, config.on_bad_row)?;
-        examples.extend(read_file(&path, &bytes, config, with_labels, empty_texts, notes)?);
+    let files = expand(key, files, LabelledConfig::USUAL_EXTENSION)?;
+    for path in &files {
+        let bytes = bytes_of(path, config.on_bad_row)?;
+        examples.extend(read_file(path, &bytes, config, with_labels, empty_texts, notes)?);
     }
     if examples.is_empty() && !files.is_empty() {
-        return Err(nothing_left(files.len(), &notes[before..]));
+        return Err(nothing_left(key, files, &notes[before..], LabelledConfig::NEEDS));
     }
     Ok(examples)
 }
@@ -290,38 +313,13 @@ pub(super) fn read_file(
     empty_texts: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, Error> {
-    let several = config.problem == ProblemConfig::MultiLabel;
     let mut columns = vec![("text", config.text.as_str())];
     columns.extend(config.text_pair.as_deref().map(|column| ("text_pair", column)));
     columns.extend(with_labels.then_some(("label", config.label.as_str())));
     let mut examples = Vec::new();
     let mut skipped: Vec<String> = Vec::new();
     let each = |record: Result<(u64, Vec<String>), Error>| {
-        let example = record.and_then(|(line, values)| {
-            let mut values = values.into_iter();
-            let text = values.next().unwrap_or_default();
-            let pair = config.text_pair.as_ref().and_then(|_| values.next());
-            let label = values.next();
-            let is_empty = |value: &str| value.trim().is_empty();
-            let empty = match &label {
-                _ if !empty_texts && is_empty(&text) => Some("text"),
-                Some(label) if !several && is_empty(label) => Some("label"),
-                _ => None,
-            };
-            if let Some(what) = empty {
-                return Err(Error::Record {
-                    path: path.into(),
-                    line,
-                    message: format!("the {what} is empty"),
-                    hint: "fill it in, remove the row, or set `on_bad_row` = \"skip\"".into(),
-                });
-            }
-            let labels = match label {
-                Some(label) if several => separated(&label, &config.label_separator),
-                label => label.iter().map(|label| label.trim().to_owned()).collect(),
-            };
-            Ok(Example { text, labels, pair, place: (path.into(), line) })
-        });
+        let example = record.and_then(|(line, values)| example((path.into(), line), values, config, empty_texts));
         match (example, config.on_bad_row) {
             (Ok(example), _) => examples.push(example),
             (Err(error), OnBadRow::Error) => return Err(error),
@@ -329,8 +327,9 @@ pub(super) fn read_file(
         }
         Ok(())
     };
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => jsonl::records(path, bytes, &columns, each)?,
+    let label_lists = config.problem == ProblemConfig::MultiLabel;
+    match extension(path).as_deref() {
+        Some("jsonl") => jsonl::records(path, bytes, &columns, label_lists, each)?,
         Some("tsv") => csv::records(path, bytes, b'\t', &columns, each)?,
         Some("csv") => csv::records(path, bytes, b',', &columns, each)?,
         _ => {
@@ -344,14 +343,75 @@ pub(super) fn read_file(
     Ok(examples)
 }
 
-/// The labels of a text that may have several: a JSON array of strings, or what stands between separators. A label that
-/// stands twice counts once.
-fn separated(text: &str, separator: &str) -> Vec<String> {
-    let listed: Option<Vec<String>> =
-        text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten();
-    let labels = listed.unwrap_or_else(|| text.split(separator).map(str::to_owned).collect());
+/// What is wrong with a row, and a hint.
+type Problem = (String, &'static str);
+
+/// The example of a row's values: its text, its pair where there are pairs, and its label where one is read.
+fn example(
+    place: (PathBuf, u64),
+    values: Vec<String>,
+    config: &LabelledConfig,
+    empty_texts: bool,
+) -> Result<Example, Error> {
+    let mut values = values.into_iter();
+    let text = values.next().unwrap_or_default();
+    let pair = config.text_pair.as_ref().and_then(|_| values.next());
+    let labels = match values.next() {
+        _ if !empty_texts && text.trim().is_empty() => Err(empty("text")),
+        Some(label) => labels(label.trim(), config),
+        None => Ok(Vec::new()),
+    };
+    match labels {
+        Ok(labels) => Ok(Example { text, pair, labels, place }),
+        Err((message, hint)) => {
+            let (path, line) = place;
+            Err(Error::Record { path, line, message, hint: hint.into() })
+        }
+    }
+}
+
+fn empty(what: &str) -> Problem {
+    (format!("the {what} is empty"), "fill it in, remove the row, or set `on_bad_row` = \"skip\"")
+}
+
+/// The labels that a row's label says: of a regression its number.
+fn labels(label: &str, config: &LabelledConfig) -> Result<Vec<String>, Problem> {
+    match config.problem {
+        ProblemConfig::MultiLabel => separated(label, &config.label_separator),
+        _ if label.is_empty() => Err(empty("label")),
+        ProblemConfig::SingleLabel => Ok(vec![label.into()]),
+        ProblemConfig::Regression => number(label).map(|_| vec![label.into()]),
+    }
+}
+
+/// The largest number that a regression learns; the square of an error much beyond it would not be finite.
+const LARGEST: f32 = 1e15;
+
+fn number(text: &str) -> Result<f32, Problem> {
+    match (text.parse::<f32>(), text.parse::<f64>()) {
+        (Ok(value), _) if value.abs() <= LARGEST => Ok(value),
+        (_, Ok(value)) if value.is_finite() => {
+            Err((format!("`{text}` is too large"), "a regression learns numbers up to 1e15; count in a larger unit"))
+        }
+        _ => Err((format!("`{text}` is not a number"), "a regression learns finite numbers")),
+    }
+}
+
+/// The labels of a text that may have several: a JSON array, or what stands between separators. A label that stands
+/// twice counts once.
+fn separated(text: &str, separator: &str) -> Result<Vec<String>, Problem> {
+    let listed: Option<Vec<Value>> = text.starts_with('[').then(|| serde_json::from_str(text).ok()).flatten();
+    let labels: Vec<String> = match listed {
+        Some(values) => values.iter().enumerate().map(listed_label).collect::<Result<_, _>>()?,
+        None => text.split(separator).map(str::to_owned).collect(),
+    };
     let labels: BTreeSet<String> = labels.iter().map(|label| label.trim().to_owned()).collect();
-    labels.into_iter().filter(|label| !label.is_empty()).collect()
+    Ok(labels.into_iter().filter(|label| !label.is_empty()).collect())
+}
+
+fn listed_label((index, value): (usize, &Value)) -> Result<String, Problem> {
+    let message = || format!("entry {} of the list of labels is {}", index + 1, jsonl::kind(value));
+    jsonl::label_text(value).ok_or_else(|| (message(), "a label is a string, a number or a truth value"))
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
         let hint = "give [data.text], [data.jsonl] or [data.csv] to train on plain text";
         return Err(Error::config("data.chat", "conversations are no documents", hint));
     }
-    let files = expand(&config.files())?;
+    let files = expand("files", &config.files(), config.usual_extension())?;
     let mut documents = Vec::new();
     let mut notes = Vec::new();
     for path in &files {
@@ -80,7 +80,7 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     let found = documents.len();
     let corpus = Corpus::new(documents);
     if corpus.documents.is_empty() {
-        return Err(nothing_left(files.len(), &notes));
+        return Err(nothing_left("files", files, &notes, config.needs()));
     }
     notes.iter().for_each(|note| tracing::warn!("{note}"));
     let dropped = found - corpus.documents.len();
@@ -90,29 +90,23 @@ pub fn read(config: &SourceConfig) -> Result<Corpus, Error> {
     Ok(corpus)
 }
 
-/// Tests that every file is there, is a file, is not empty and can be opened, without reading it.
-///
-/// # Errors
-/// As [`read`], for what can be known without reading.
-pub fn check(config: &SourceConfig) -> Result<(), Error> {
-    check_settings(config)?;
-    let mut files = expand(&config.files())?;
-    match config {
-        SourceConfig::Labelled(labelled) => {
-            files.extend(expand(&labelled.validation_files)?);
-            files.extend(expand(&labelled.test_files)?);
-        }
-        SourceConfig::Tagged(tagged) => {
-            files.extend(expand(&tagged.validation_files)?);
-            files.extend(expand(&tagged.test_files)?);
-        }
-        SourceConfig::Chat(chat) => {
-            files.extend(expand(&chat.validation_files)?);
-            files.extend(expand(&chat.test_files)?);
-        }
-        SourceConfig::Text(_) | SourceConfig::Jsonl(_) | SourceConfig::Csv(_) => {}
-    }
-    for path in files {
+/// What is wrong with the source's settings, and with each of its lists of files: an entry that matches nothing, a file
+/// that is empty or cannot be opened. Nothing is read. Each problem comes with its key inside the source's table.
+pub fn problems(config: &SourceConfig) -> Vec<(String, Error)> {
+    let of_settings = check_settings(config).err().map(|error| {
+        let key = if let Error::Config { key, .. } = &error { key.clone() } else { "files".into() };
+        (key, error)
+    });
+    let of_list = |(key, files): (&str, Vec<&str>)| {
+        let error = check_files(key, &files, config.usual_extension()).err()?;
+        Some((key.to_owned(), error))
+    };
+    of_settings.into_iter().chain(config.file_lists().into_iter().filter_map(of_list)).collect()
+}
+
+/// Tests that every file is there, is a file, is not empty and can be opened.
+fn check_files(key: &str, files: &[&str], usual_extension: &str) -> Result<(), Error> {
+    for path in expand(key, files, usual_extension)? {
         let length = File::open(&path).and_then(|file| file.metadata()).map_err(Error::io(&path))?.len();
         if length == 0 {
             return Err(Error::EmptyFile { path });
@@ -125,56 +119,65 @@ fn check_settings(config: &SourceConfig) -> Result<(), Error> {
     if config.files().is_empty() {
         return Err(Error::config("files", "the list is empty", "name at least one file"));
     }
-    if let SourceConfig::Chat(chat) = config {
-        crate::chat::check(chat)?;
+    match config {
+        SourceConfig::Chat(chat) => crate::chat::check(chat),
+        SourceConfig::Labelled(labelled) => labelled::check_columns(labelled),
+        SourceConfig::Text(text) if text.separator.as_deref() == Some("") => {
+            Err(Error::config("separator", "it is empty", "leave it out to make each file one document"))
+        }
+        _ => Ok(()),
     }
-    if let SourceConfig::Text(text) = config
-        && text.separator.as_deref() == Some("")
-    {
-        return Err(Error::config("separator", "it is empty", "leave it out to make each file one document"));
-    }
-    Ok(())
 }
 
-/// The files that the paths and globs name: in the order of the list, sorted inside a glob, each file once.
-pub(crate) fn expand<S: AsRef<str>>(patterns: &[S]) -> Result<Vec<PathBuf>, Error> {
+/// The files that the paths and globs of `key` name: in the order of the list, sorted inside a glob, each file once.
+/// `usual_extension` is what such files have, for a hint.
+pub(crate) fn expand<S: AsRef<str>>(key: &str, patterns: &[S], usual_extension: &str) -> Result<Vec<PathBuf>, Error> {
     let mut files: Vec<PathBuf> = Vec::new();
+    let mut missing: Vec<String> = Vec::new();
     for pattern in patterns {
         let pattern = pattern.as_ref();
         if Path::new(pattern).is_dir() {
-            let hint = format!("name its files, for example `{}/*.txt`", pattern.trim_end_matches('/'));
-            return Err(Error::config("files", format!("`{pattern}` is a directory"), hint));
+            let hint = format!("name its files, for example `{}/*.{usual_extension}`", pattern.trim_end_matches('/'));
+            return Err(Error::config(key, format!("`{pattern}` is a directory"), hint));
         }
-        // A file whose name holds `[` or `*` is taken as it stands.
-        let mut matches = if Path::new(pattern).is_file() {
-            vec![PathBuf::from(pattern)]
-        } else {
-            let paths = glob::glob(pattern).map_err(|error| {
-                Error::config("files", format!("`{pattern}`: {error}"), "write `[*]` for a literal star")
-            })?;
-            let mut matches = Vec::new();
-            for path in paths {
-                let path = path.map_err(|error| {
-                    let path = error.path().to_path_buf();
-                    Error::io(path)(error.into())
-                })?;
-                if path.is_file() {
-                    matches.push(path);
-                }
-            }
-            matches
-        };
+        let matches = matches(key, pattern)?;
         if matches.is_empty() {
-            return Err(Error::NoMatch { pattern: pattern.into() });
+            missing.push(pattern.into());
         }
-        matches.sort();
         for path in matches {
             if !files.contains(&path) {
                 files.push(path);
             }
         }
     }
-    Ok(files)
+    if missing.is_empty() { Ok(files) } else { Err(Error::NoMatch { key: key.into(), patterns: missing }) }
+}
+
+/// The files that one path or glob names, sorted.
+fn matches(key: &str, pattern: &str) -> Result<Vec<PathBuf>, Error> {
+    // A file whose name holds `[` or `*` is taken as it stands.
+    if Path::new(pattern).is_file() {
+        return Ok(vec![PathBuf::from(pattern)]);
+    }
+    let paths = glob::glob(pattern)
+        .map_err(|error| Error::config(key, format!("`{pattern}`: {error}"), "write `[*]` for a literal star"))?;
+    let mut matches = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| {
+            let path = error.path().to_path_buf();
+            Error::io(path)(error.into())
+        })?;
+        if path.is_file() {
+            matches.push(path);
+        }
+    }
+    matches.sort();
+    Ok(matches)
+}
+
+/// A file's extension in lower case.
+pub fn extension(path: &Path) -> Option<String> {
+    path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase)
 }
 
 /// The bytes of a file that does not begin like UTF-16.
@@ -249,7 +252,7 @@ pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
             path: path.into(),
             line: line_at(&bytes, offset),
             offset: offset as u64,
-            hint: "`files` takes text; point it at another file or convert this one".into(),
+            hint: "name a text file, or convert this one".into(),
         });
     }
     if let Err(error) = std::str::from_utf8(&bytes) {
@@ -266,11 +269,24 @@ pub(crate) fn read_utf8(path: &Path) -> Result<String, Error> {
     Ok(text.expect("text without its first character is text"))
 }
 
-/// Files whose rows were read and none of which is left; the notes say of which rows that is why.
-fn nothing_left(files: usize, notes: &[String]) -> Error {
+/// The text of a list of words that `key` names, without a byte-order mark; empty if the file is.
+///
+/// # Errors
+/// As [`read_utf8`]; a file that cannot be read is an error of the key, with `hint`.
+pub(crate) fn read_word_list(key: &str, path: &Path, hint: &str) -> Result<String, Error> {
+    match read_utf8(path) {
+        Err(Error::EmptyFile { .. }) => Ok(String::new()),
+        Err(Error::Io { path, source }) => Err(Error::config(key, format!("{}: {source}", path.display()), hint)),
+        read => read,
+    }
+}
+
+/// Files that were read and of which no row is left; the notes say of which rows that is why, and `needs` what a file
+/// without any would have to hold.
+fn nothing_left(key: &str, files: Vec<PathBuf>, notes: &[String], needs: &'static str) -> Error {
     match notes.first() {
-        None => Error::NoDocuments { files },
-        Some(note) => Error::config("files", format!("no row is left: {note}"), "correct the rows"),
+        None => Error::NoDocuments { key: key.into(), files, needs },
+        Some(note) => Error::config(key, format!("no row is left: {note}"), "correct the rows"),
     }
 }
 
@@ -305,7 +321,7 @@ pub(crate) mod tests {
         let result = read(&config);
         // The cheap check never refuses what reading accepts.
         if result.is_ok() {
-            check(&config).unwrap();
+            assert!(problems(&config).is_empty());
         }
         result
     }
@@ -343,11 +359,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn every_entry_that_matches_nothing_is_named_with_the_key_of_its_list() {
+        let lists = "files = ['Cargo.toml', 'no/a.csv', 'no/b.csv']\ntest_files = ['no/c.csv']";
+        let config: SourceConfig = toml::from_str(&format!("[labelled]\n{lists}")).unwrap();
+        let said: Vec<(String, String)> =
+            problems(&config).into_iter().map(|(key, error)| (key, error.to_string())).collect();
+        let [(files, missing), (test_files, other)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!([files.as_str(), test_files], ["files", "test_files"]);
+        assert!(missing.starts_with("`files`: nothing matches `no/a.csv`, `no/b.csv`; hint: "), "{missing}");
+        assert!(other.starts_with("`test_files`: nothing matches `no/c.csv`; hint: "), "{other}");
+    }
+
+    #[test]
     fn a_directory_is_not_a_file() {
         let directory = tempfile::tempdir().unwrap();
         let config = text(None)(vec![directory.path().display().to_string()]);
         assert!(read(&config).unwrap_err().to_string().contains("/*.txt`"));
-        assert!(matches!(check(&config), Err(Error::Config { .. })));
+        assert!(matches!(problems(&config)[..], [(_, Error::Config { .. })]));
+        let config: SourceConfig =
+            toml::from_str(&format!("[labelled]\nfiles = ['{}']", directory.path().display())).unwrap();
+        assert!(read(&config).unwrap_err().to_string().contains("/*.csv`"));
     }
 
     #[test]
@@ -376,7 +407,8 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.txt");
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(check(&text(None)(vec![path.display().to_string()])), Err(Error::EmptyFile { .. })));
+        let problems = problems(&text(None)(vec![path.display().to_string()]));
+        assert!(matches!(problems[..], [(_, Error::EmptyFile { .. })]));
     }
 
     #[test]

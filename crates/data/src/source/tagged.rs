@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{bytes_of, conll, expand, jsonl, nothing_left, tag_scheme};
+use super::{bytes_of, conll, expand, extension, jsonl, nothing_left, tag_scheme};
 use crate::config::{OnBadRow, SplitConfig, TaggedConfig};
 use crate::error::Error;
 use crate::split;
@@ -57,9 +57,10 @@ pub struct TaggedSplits {
 pub fn read(config: &TaggedConfig, split: &SplitConfig) -> Result<TaggedSplits, Error> {
     split::check(split)?;
     let mut notes = Vec::new();
-    let all = read_files(config, &config.files, &mut notes)?;
-    let given_validation = read_files(config, &config.validation_files, &mut notes)?;
-    let given_test = read_files(config, &config.test_files, &mut notes)?;
+    let mut read = |key: &str, files: &[String]| read_list(config, key, files, &mut notes);
+    let all = read("files", &config.files)?;
+    let given_validation = read("validation_files", &config.validation_files)?;
+    let given_test = read("test_files", &config.test_files)?;
     let mut hasher = blake3::Hasher::new();
     for sentence in all.iter().chain(&given_validation).chain(&given_test) {
         for list in [&sentence.words, &sentence.tags] {
@@ -129,14 +130,25 @@ pub fn read_files(
     files: &[String],
     notes: &mut Vec<String>,
 ) -> Result<Vec<TaggedSentence>, Error> {
+    read_list(config, "files", files, notes)
+}
+
+/// As [`read_files`], of the list that stands at `key`.
+fn read_list(
+    config: &TaggedConfig,
+    key: &str,
+    files: &[String],
+    notes: &mut Vec<String>,
+) -> Result<Vec<TaggedSentence>, Error> {
     check_columns(config)?;
     let mut sentences = Vec::new();
     let before = notes.len();
-    for path in expand(files)? {
-        sentences.extend(read_file(&path, config, notes)?);
+    let files = expand(key, files, TaggedConfig::USUAL_EXTENSION)?;
+    for path in &files {
+        sentences.extend(read_file(path, config, notes)?);
     }
     if sentences.is_empty() && !files.is_empty() {
-        return Err(nothing_left(files.len(), &notes[before..]));
+        return Err(nothing_left(key, files, &notes[before..], TaggedConfig::NEEDS));
     }
     Ok(sentences)
 }
@@ -150,7 +162,7 @@ pub(super) fn read_file(
     let mut sentences = Vec::new();
     let mut skipped: Vec<String> = Vec::new();
     let mut repaired = 0;
-    let is_jsonl = path.extension().is_some_and(|extension| extension == "jsonl");
+    let is_jsonl = extension(path).as_deref() == Some("jsonl");
     let each = |read: Result<TaggedSentence, Error>| {
         let checked = read.and_then(|mut sentence| {
             let wrong = |(index, message, hint): tag_scheme::Wrong| Error::Record {
@@ -333,7 +345,9 @@ mod tests {
     #[test]
     fn jsonl_gives_two_lists_of_one_length() {
         let good = "{\"tokens\": [\"a\", \"b\"], \"tags\": [\"O\", \"B-X\"]}\n";
-        assert_eq!(pairs(&read_one("a.jsonl", good.as_bytes(), |_| ()).unwrap().0[0]), "a/O b/B-X");
+        for name in ["a.jsonl", "A.JSONL"] {
+            assert_eq!(pairs(&read_one(name, good.as_bytes(), |_| ()).unwrap().0[0]), "a/O b/B-X");
+        }
         let named = "{\"w\": [\"a\"], \"t\": [3]}\n";
         let change = |config: &mut TaggedConfig| {
             (config.tokens, config.tags, config.scheme) = ("w".into(), "t".into(), TagScheme::Plain);
@@ -379,7 +393,8 @@ mod tests {
         let one = read_one("a.txt", b"a\nb\n", |_| ()).unwrap_err().to_string();
         assert!(one.contains("a.txt:1: the line has 1 columns, 2 are needed"), "{one}");
         for text in ["\n\n", "# a comment\n", "-DOCSTART- O\n"] {
-            assert!(matches!(read_one("a.txt", text.as_bytes(), |_| ()), Err(Error::NoDocuments { .. })), "{text}");
+            let error = read_one("a.conll", text.as_bytes(), |_| ()).unwrap_err().to_string();
+            assert!(error.contains("a.conll; hint: a line is a word"), "{error}");
         }
         let error = read_one("a.txt", b"a O\n", |config| config.token_column = 0).unwrap_err().to_string();
         assert!(error.contains("`token_column`: there is no column 0"), "{error}");

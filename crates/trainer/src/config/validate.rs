@@ -90,8 +90,8 @@ impl Problems {
             SourceConfig::Chat(_) => "chat",
             SourceConfig::Tagged(_) => "tagged",
         };
-        if let Err(error) = data::source::check(source) {
-            self.add([format!("data.{variant}.files")], error.to_string(), "");
+        for (key, error) in data::source::problems(source) {
+            self.add([format!("data.{variant}.{key}")], error.to_string(), "");
             if !matches!(error, data::Error::Config { .. }) {
                 self.concerns(Subject::Data);
             }
@@ -136,6 +136,16 @@ impl Problems {
                 self.add(["split.fold"], message, "");
             }
             _ => {}
+        }
+        if let SourceConfig::Labelled(labelled) = &config.data
+            && split.folds.is_some()
+            && !labelled.validation_files.is_empty()
+        {
+            self.add(
+                ["split.folds", "data.labelled.validation_files"],
+                "`split.folds` validates with a fold of `files`, and there are `validation_files`",
+                "leave one of them out, or put the files under `files`",
+            );
         }
         let labelled = matches!(config.data, SourceConfig::Labelled(_));
         for (key, set) in [("folds", split.folds.is_some()), ("bootstrap", split.bootstrap.is_some())] {

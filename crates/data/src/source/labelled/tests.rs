@@ -74,14 +74,22 @@ fn tabs_and_jsonl_with_number_labels_and_pairs_are_read() {
     let jsonl =
         "{\"text\": \"x\", \"label\": 3}\n\n{\"text\": \"y\", \"label\": true}\n{\"text\": \"z\", \"label\": \"s\"}\n";
     assert_eq!(read_text("a.jsonl", jsonl, |_| ()).unwrap().labels, ["3", "s", "true"]);
+    assert_eq!(read_text("A.JSONL", jsonl, |_| ()).unwrap().labels, ["3", "s", "true"]);
+    assert_eq!(read_text("A.TSV", tsv, pair).unwrap().labels, ["0", "1"]);
 }
 
 #[test]
 fn several_labels_stand_between_separators_or_in_a_json_array() {
-    assert_eq!(separated(" b | a|b", "|"), ["a", "b"]);
-    assert_eq!(separated("[\"a|b\", \"c\"]", "|"), ["a|b", "c"]);
-    assert_eq!(separated("[a;b", ";"), ["[a", "b"]);
-    assert!(separated(" ", "|").is_empty());
+    assert_eq!(separated("b | a|b", "|").unwrap(), ["a", "b"]);
+    assert_eq!(separated("[\"a|b\", \"c\"]", "|").unwrap(), ["a|b", "c"]);
+    assert_eq!(separated("[a;b", ";").unwrap(), ["[a", "b"]);
+    assert_eq!(separated("[1, true, \"c\", 2.50]", "|").unwrap(), ["1", "2.5", "c", "true"]);
+    for (list, said) in
+        [("[\"a\", null]", "entry 2 of the list of labels is null"), ("[[1]]", "is an array"), ("[{}]", "is an object")]
+    {
+        assert!(separated(list, "|").unwrap_err().0.contains(said), "{list}");
+    }
+    assert!(separated("", "|").unwrap().is_empty());
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.jsonl");
     std::fs::write(&path, "{\"text\": \"x\", \"label\": [\"a\", \"b\"]}\n{\"text\": \"y\", \"label\": []}\n").unwrap();
@@ -93,8 +101,91 @@ fn several_labels_stand_between_separators_or_in_a_json_array() {
     };
     let splits = read(ProblemConfig::MultiLabel).unwrap();
     assert_eq!((splits.labels, splits.train.len()), (vec!["a".to_string(), "b".into()], 2));
-    let error = read(ProblemConfig::Regression).unwrap_err();
-    assert!(error.to_string().contains("a.jsonl:1: `[\"a\",\"b\"]` is not a number"), "{error}");
+    for problem in [ProblemConfig::Regression, ProblemConfig::SingleLabel] {
+        let error = read(problem).unwrap_err().to_string();
+        let expected = "a.jsonl:1: field `label` is a list, not a label; hint: lists of labels are for `problem` = ";
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn labels_that_are_none_are_bad_rows() {
+    let good: String =
+        (0..8).map(|i| format!("{{\"text\": \"{i}\", \"label\": {}}}\n", ["\"a\"", "3"][i % 2])).collect();
+    for (bad, problem, said) in [
+        ("null", ProblemConfig::SingleLabel, "field `label` is null, not a label; hint: fill in the label"),
+        ("{}", ProblemConfig::MultiLabel, "field `label` is an object, not a label"),
+        ("[\"a\"]", ProblemConfig::SingleLabel, "field `label` is a list, not a label"),
+        ("[\"a\", [1]]", ProblemConfig::MultiLabel, "entry 2 of the list of labels is an array"),
+    ] {
+        let text = format!("{good}{{\"text\": \"x\", \"label\": {bad}}}\n");
+        let read = |on_bad_row| {
+            read_text("a.jsonl", &text, |config| (config.problem, config.on_bad_row) = (problem, on_bad_row))
+        };
+        let error = read(OnBadRow::Error).unwrap_err().to_string();
+        assert!(error.contains("a.jsonl:9: ") && error.contains(said), "{error}");
+        let splits = read(OnBadRow::Skip).unwrap();
+        assert!(splits.labels == ["3", "a"] && splits.notes[0].contains("left out 1 rows"), "{:?}", splits.notes);
+    }
+    // As they would be written alone, also inside a CSV cell.
+    let lists = |config: &mut LabelledConfig| config.problem = ProblemConfig::MultiLabel;
+    let splits = read_text("a.csv", "text,label\nx,[1]\ny,\"[true, \"\"b\"\"]\"\nz,b|1\n", lists).unwrap();
+    assert_eq!(splits.labels, ["1", "b", "true"]);
+}
+
+#[test]
+fn a_number_that_cannot_be_learned_is_a_bad_row() {
+    let good: String = (0..20).map(|i| format!("text {i},{i}.5\n")).collect();
+    let read = |label: &str, on_bad_row| {
+        let text = format!("text,label\n{good}bad,{label}\n");
+        read_text("a.csv", &text, |config| {
+            (config.problem, config.on_bad_row) = (ProblemConfig::Regression, on_bad_row)
+        })
+    };
+    for (label, said) in [
+        ("nan", "a.csv:22: `nan` is not a number"),
+        ("-inf", "a.csv:22: `-inf` is not a number"),
+        ("abc", "a.csv:22: `abc` is not a number"),
+        ("1e308", "a.csv:22: `1e308` is too large"),
+        ("-1e30", "a.csv:22: `-1e30` is too large"),
+        ("", "a.csv:22: the label is empty"),
+    ] {
+        let error = read(label, OnBadRow::Error).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        let splits = read(label, OnBadRow::Skip).unwrap();
+        assert_eq!(splits.train.len() + splits.validation.len() + splits.test.len(), 20);
+        assert!(splits.notes[0].contains("left out 1 rows") && splits.notes[0].contains(said), "{:?}", splits.notes);
+    }
+    assert!(read("-1e15", OnBadRow::Error).is_ok());
+}
+
+#[test]
+fn data_that_is_left_out_whole_is_an_error_with_the_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.csv");
+    std::fs::write(&path, "text,label\none,a\ntwo,b\nthree,c\n").unwrap();
+    let path = path.display().to_string();
+    let read = |clean: &str, test_files: &[String]| {
+        let config = LabelledConfig { test_files: test_files.to_vec(), ..config(vec![path.clone()]) };
+        super::read(&config, &third(3), &toml::from_str(clean).unwrap()).unwrap_err().to_string()
+    };
+    let error = read("min_characters = 9", &[]);
+    let expected = "`files`: of 3 rows none is left to train on; \
+                    files: `clean.min_characters` left out 3 rows with fewer than 9 characters: ";
+    assert!(error.contains(expected), "{error}");
+    let error = read("check_leakage = true", std::slice::from_ref(&path));
+    assert!(error.contains("none is left to train on; `clean.check_leakage` left out of training 3 rows"), "{error}");
+    let error = read("min_characters = 4", &[]);
+    let expected = "`label`: the 1 training rows have one label, `c`; files: `clean.min_characters` left out 2 rows";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn a_column_is_read_for_one_thing_alone() {
+    let error = |change: fn(&mut LabelledConfig)| read_text("a.csv", "text,label\n", change).unwrap_err().to_string();
+    assert!(error(|config| config.label = "text".into()).contains("`label`: `text` is also `text`"));
+    assert!(error(|config| config.text_pair = Some("text".into())).contains("`text_pair`: `text` is also `text`"));
+    assert!(error(|config| config.text_pair = Some("label".into())).contains("`label`: `label` is also `text_pair`"));
 }
 
 #[test]
@@ -158,7 +249,7 @@ fn bad_rows_are_errors_with_their_line_or_skipped_and_counted() {
     assert_eq!(splits.train.len() + splits.validation.len() + splits.test.len(), 3);
     assert!(splits.notes[0].contains("left out 3 rows"), "{:?}", splits.notes);
     for (text, part) in [
-        ("text,label\n", "no text"),
+        ("text,label\n", "a.csv; hint: a .csv or .tsv has its rows below the header line"),
         ("text,label\nx,a\ny,a\n", "one label, `a`"),
         ("text,category\nx,a\n", "no column `label`"),
         ("text,label\n\"x,a\n", "never closes"),
@@ -229,7 +320,12 @@ fn cleaning_comes_before_the_split_and_every_count_is_noted() {
     let without_leaks = super::read(&config, &SplitConfig { validation: 0.0, ..split.clone() }, &checked).unwrap();
     assert!(texts(&without_leaks.train).is_disjoint(&texts(&without_leaks.test)));
     let notes = without_leaks.notes.join("\n");
-    for part in ["files: cleaning changed", "left out 1 rows without text", "left out 50 rows", "test_files: clean"] {
+    for part in [
+        "files: cleaning changed the texts of 101 of 101 rows: lowercase 50, trim 51",
+        "left out 1 rows without text",
+        "left out 50 rows",
+        "test_files: clean",
+    ] {
         assert!(notes.contains(part), "{part} in {notes}");
     }
     assert!(notes.contains("all.csv:8 as test row"), "{notes}");

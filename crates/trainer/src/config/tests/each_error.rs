@@ -304,6 +304,23 @@ fn each_bad_config_is_answered_with_its_place_its_key_and_a_hint() {
 }
 
 #[test]
+fn lists_of_files_are_answered_by_their_own_keys_and_folds_take_their_place() {
+    let labelled =
+        "[data.labelled]\nfiles = [\"Cargo.toml\", \"no/a.csv\", \"no/b.csv\"]\nvalidation_files = [\"no/c.csv\"]";
+    let text = GOOD.replacen("[data.text]\nfiles = [\"Cargo.toml\"]", labelled, 1);
+    let said = parse(&text, &["split.folds=3"]).unwrap_err();
+    for expected in [
+        "x.toml:2:9: error: `files`: nothing matches `no/a.csv`, `no/b.csv`; hint: ",
+        "x.toml:3:20: error: `validation_files`: nothing matches `no/c.csv`; hint: ",
+        "--set split.folds=3: error: `split.folds` validates with a fold of `files`, and there are `validation_files`",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = parse(&text.replace("validation_files", "label = \"text\"\ntest_files"), &[]).unwrap_err();
+    assert!(said.contains("x.toml:3:9: error: `label`: `text` is also `text`; hint: name another column"), "{said}");
+}
+
+#[test]
 fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
     let text = r#"[data.text]
 files = ["no/such.txt"]
