@@ -354,6 +354,11 @@ impl Tokenizer {
         self.specials.is_some() && self.inner.id_to_token(id).is_some_and(|token| token.starts_with("##"))
     }
 
+    /// Whether any token continues the word of another.
+    pub fn has_word_pieces(&self) -> bool {
+        (0..self.vocab_size as u32).any(|id| self.continues_word(id))
+    }
+
     /// `tokenizer.json`.
     pub fn to_json(&self) -> &str {
         &self.json

@@ -55,6 +55,8 @@ pub struct Plan {
     pub memory: MemoryEstimate,
     /// Whether checkpoints hold an adapter in place of the weights.
     pub stores_adapter: bool,
+    /// What a person should know of the data: rows that were changed or left out, and why.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -219,6 +221,7 @@ impl Prepared {
             evaluation_tokens: (evaluated * tokens_per_row) as u64,
             memory: MemoryEstimate::new(config, &model_config, counts, frozen, process, read),
             stores_adapter: adaptation.is_some(),
+            notes: notes.clone(),
         };
         let (cleaner, data_hash) = (data.cleaner, data.hash);
         Ok(Self {

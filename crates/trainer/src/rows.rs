@@ -120,6 +120,13 @@ impl Rows {
             let (seen, all) = (validation.len(), validation.available());
             rows.notes.push(format!("evaluations see {seen} of {all} validation rows; `train.eval_batches` decides"));
         }
+        if let ObjectiveConfig::MaskedLm(masked_lm) = objective
+            && masked_lm.whole_word
+            && !tokenizer.has_word_pieces()
+        {
+            let message = "`objective.masked_lm.whole_word` has no effect: no token of this tokenizer continues a word";
+            rows.notes.push(message.into());
+        }
         Ok(rows)
     }
 }
@@ -239,6 +246,7 @@ impl Encoding<'_> {
         let (augmenter, sampler) = (Augmenter::new(&config.augment, config.train.seed)?, self.sampler()?);
         if augmenter.is_some() || sampler.is_some() {
             train = train.augmented(augmenter, sampler, tokenizer, &splits.train);
+            notes.extend(train.augmentation_note());
         }
         self.rows([train, validation], test.tokens(), documents, notes)
     }
@@ -261,15 +269,17 @@ impl Encoding<'_> {
         let rows = |documents: &[Vec<u32>], seed: u64| -> Result<DocumentRows, Error> {
             Ok(DocumentRows::new(documents, Masking::new(masked_lm, tokenizer, seed)?, seq_len, seed))
         };
+        let mut notes = vec!["a row holds whole documents, none of which sees another".to_string()];
         let train = match self.sampler()? {
             None => rows(&train, config.train.seed)?,
             Some(sampler) => {
+                let (recut, documents) = (sampler.recut(&texts[0], &train)?, train.len());
+                notes.push(format!("augment: in the first epoch {recut} of {documents} documents cut in other tokens"));
                 let masking = Masking::new(masked_lm, tokenizer, config.train.seed)?;
                 DocumentRows::sampled(&texts[0], sampler, masking, seq_len, config.train.seed)?
             }
         };
         let validation = rows(&validation, EVALUATION_SEED)?;
-        let notes = vec!["a row holds whole documents, none of which sees another".to_string()];
         let test = test.iter().map(Vec::len).sum();
         let documents = texts.each_ref().map(Vec::len);
         self.rows([train, validation], test, documents, notes).map(Some)

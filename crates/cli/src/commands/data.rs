@@ -247,7 +247,7 @@ fn split(arguments: &Split) -> Result<(), Failure> {
     if let Some(there) = files.iter().find(|path| path.exists()) {
         return Err(Failure::new(USAGE, format!("{} is there already; hint: name a new directory", there.display())));
     }
-    let parts: [Vec<String>; 3] = match &config.data {
+    let (parts, notes): ([Vec<String>; 3], Vec<String>) = match &config.data {
         SourceConfig::Labelled(source) => {
             let splits = data::source::labelled::read(source, &config.split, &config.clean)?;
             let record = |example: &Example| {
@@ -264,7 +264,8 @@ fn split(arguments: &Split) -> Result<(), Failure> {
                 record.insert(source.label.clone(), label);
                 format!("{}\n", Value::Object(record))
             };
-            [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
+            let parts = [splits.train, splits.validation, splits.test];
+            (parts.map(|part| part.iter().map(record).collect()), splits.notes)
         }
         SourceConfig::Chat(source) => {
             let splits = chat::read(source, &config.split, &config.clean, &config.redact)?;
@@ -273,7 +274,8 @@ fn split(arguments: &Split) -> Result<(), Failure> {
                 chat::write_messages(conversation, &mut line).expect("memory takes what is written");
                 String::from_utf8(line).expect("JSON is UTF-8")
             };
-            [splits.train, splits.validation, splits.test].map(|part| part.iter().map(record).collect())
+            let parts = [splits.train, splits.validation, splits.test];
+            (parts.map(|part| part.iter().map(record).collect()), splits.notes)
         }
         _ => return Err(Failure::new(USAGE, "there are no rows to write; hint: `[data.labelled]` or `[data.chat]`")),
     };
@@ -284,10 +286,12 @@ fn split(arguments: &Split) -> Result<(), Failure> {
     }
     if arguments.of.json {
         let [train, validation, test] = parts.map(|rows| rows.len());
-        return print_json(&json!({ "train": train, "validation": validation, "test": test }));
+        return print_json(&json!({ "train": train, "validation": validation, "test": test, "notes": notes }));
     }
+    let notes: String = notes.iter().map(|note| format!("{note}\n")).collect();
     let line = |(path, rows): (&PathBuf, &Vec<String>)| format!("{:>8} rows in {}\n", rows.len(), path.display());
-    print(&files.iter().zip(&parts).map(line).collect::<String>())
+    let lines: String = files.iter().zip(&parts).map(line).collect();
+    print(&(notes + &lines))
 }
 
 fn convert(arguments: Convert) -> Result<(), Failure> {

@@ -52,7 +52,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             model::device::adapters();
         }
         let plan = trainer::plan(&config)?;
-        return if arguments.json { print_json(&json!(plan)) } else { print(&describe(&plan)) };
+        if arguments.json {
+            return print_json(&json!(plan));
+        }
+        let notes: String = plan.notes.iter().map(|note| format!("note: {note}\n")).collect();
+        return print(&(notes + &describe(&plan)));
     }
     let progress = Progress::stderr();
     let log = progress.log_writer();

@@ -622,3 +622,18 @@ fn nobody_needs_to_listen_on_stderr() {
     let mut command = run.command(&["train", "run.toml", "--set", "data.labelled.files=['none.csv']"]);
     assert_eq!(command.stderr(full()).status().expect("the binary runs").code(), Some(3));
 }
+
+#[test]
+fn what_is_done_to_the_data_is_said_also_without_training() {
+    let run = run_of(CLASSIFIER);
+    let sets = ["--set", "clean.lowercase=true", "--set", "augment.delete=0.2"];
+    let planned = run.train(&[&sets[..], &["--dry-run"]].concat());
+    assert_eq!(planned.code, Some(0), "{}", planned.stderr);
+    for note in ["note: files: cleaning changed the texts of ", "note: augment: in the first epoch of "] {
+        assert!(planned.stdout.contains(note), "{}", planned.stdout);
+    }
+    let plan = run.train(&[&sets[..], &["--dry-run", "--json"]].concat()).json();
+    assert!(plan["notes"].to_string().contains("augment: in the first epoch of "), "{plan:#}");
+    let split = run.firebox(&[&["data", "split", "run.toml", "parts"][..], &sets].concat());
+    assert!(split.stdout.contains("files: cleaning changed the texts of "), "{} {}", split.stdout, split.stderr);
+}

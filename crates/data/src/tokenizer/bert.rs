@@ -354,6 +354,13 @@ mod tests {
     }
 
     #[test]
+    fn only_wordpiece_marks_what_continues_a_word() {
+        for level in [TokenLevel::Wordpiece, TokenLevel::Char, TokenLevel::Unigram] {
+            assert_eq!(trained(level, 90).has_word_pieces(), level == TokenLevel::Wordpiece, "{level:?}");
+        }
+    }
+
+    #[test]
     fn a_vocab_txt_is_opened_and_its_case_recognized() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vocab.txt");

@@ -93,6 +93,19 @@ impl SubwordSampler {
         Ok(ids)
     }
 
+    /// Of how many texts, each of which is a row, the first epoch has other tokens than these plain ones.
+    ///
+    /// # Errors
+    /// As [`SubwordSampler::encode`].
+    pub fn recut(&self, texts: &[String], plain: &[Vec<u32>]) -> Result<usize, Error> {
+        use rayon::prelude::*;
+        let recut = |(row, (text, plain)): (usize, (&String, &Vec<u32>))| -> Result<usize, Error> {
+            let tokens = self.encode(text, RowId { epoch: 0, row: row as u64 }, 0)?;
+            Ok(usize::from(tokens != *plain))
+        };
+        texts.par_iter().zip(plain).enumerate().map(recut).sum()
+    }
+
     /// Adds the ids of a word.
     fn cut(&self, word: &str, key: u64, ids: &mut Vec<u32>) {
         // Of every place between two characters, the sum over all ways to it and, of each last token, where it starts.
@@ -206,6 +219,11 @@ mod tests {
             assert!(others.len() > 1);
         }
         assert!(cuts.iter().all(|ids| plain.decode(ids).unwrap() == text));
+        let texts = vec![text.to_owned(); 50];
+        let ids = plain.encode_all(&texts).unwrap();
+        assert_eq!(sharp.recut(&texts, &ids).unwrap(), 0);
+        let recut = (0..50).filter(|row| cut(0, *row, 0) != ids[0]).count();
+        assert!(recut > 0 && flat.recut(&texts, &ids).unwrap() == recut, "{recut}");
     }
 
     #[test]
