@@ -191,7 +191,7 @@ fn encoder(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(predictions) = &result.predictions {
         return show(predictions, labels, config.head.threshold(), Some(result.loss), arguments.json);
     }
-    if result.tokens == 0 {
+    if !result.has_targets() {
         return Err(Failure::new(
             DATA,
             "no token of the text was masked: it is too short, or unknown to the tokenizer",

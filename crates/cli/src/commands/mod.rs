@@ -19,7 +19,7 @@ pub mod train;
 mod trained;
 mod trials;
 
-use crate::report::{CHECKPOINT, DEVICE, Failure, USAGE};
+use crate::report::{CHECKPOINT, DEVICE, Failure, USAGE, say};
 use checkpoint::{Pretrained, PretrainedBert};
 use model::bert::BertHead;
 use model::weights::some_names;
@@ -49,8 +49,8 @@ pub fn open_model(path: &Path, device: &OpenDevice) -> Result<Pretrained, Failur
 fn note_unexpected(dir: &Path, report: &LoadReport) {
     match &report.unexpected[..] {
         [] => {}
-        [name] => eprintln!("note: a tensor of {} is not used: {name}", dir.display()),
-        names => eprintln!("note: {} tensors of {} are not used: {}", names.len(), dir.display(), some_names(names)),
+        [name] => say(format!("note: a tensor of {} is not used: {name}", dir.display())),
+        names => say(format!("note: {} tensors of {} are not used: {}", names.len(), dir.display(), some_names(names))),
     }
 }
 
