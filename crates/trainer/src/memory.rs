@@ -33,7 +33,7 @@ pub struct MemoryEstimate {
 /// What the process grows by besides, measured: code that is read in when it first runs.
 const CODE: u64 = 8_000_000;
 
-/// Drawing the curves, measured; by then a step's memory is free again.
+/// Drawing the curves, measured; by then a step's memory is free again, but for packed operands'.
 const DRAWING: u64 = 42_000_000;
 
 const BYTES: u64 = size_of::<f32>() as u64;
@@ -122,7 +122,7 @@ impl MemoryEstimate {
             buffers,
             process,
             // Before the first step the weights that were read stand beside the model's.
-            peak: (always + after_forward.max(after_backward).max(DRAWING)).max(process + initial + weights),
+            peak: (always + after_forward.max(after_backward).max(packed + DRAWING)).max(process + initial + weights),
         }
     }
 }
