@@ -1,9 +1,8 @@
 //! Labelled examples as tokens, and the order in which an epoch takes them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::augment::{Augmenter, WordCounts};
+use crate::augment::Augmenter;
 use crate::batch::{Batch, RowId, Target};
 use crate::collate::padded;
 use crate::config::{ProblemConfig, TruncationConfig};
@@ -11,6 +10,10 @@ use crate::error::Error;
 use crate::length_order::LengthOrder;
 use crate::source::labelled::{Answer, Example, answer};
 use crate::tokenizer::{Specials, SubwordSampler, Tokenizer};
+
+mod augmentation;
+
+use augmentation::{Augmentation, RowChanges};
 
 /// The least context of a classifier: a pair, one token each, between its special tokens.
 pub const MIN_SEQ_LEN: usize = 5;
@@ -40,69 +43,6 @@ pub struct Examples {
     truncated: usize,
     max_seq_len: usize,
     augmentation: Option<Arc<Augmentation>>,
-}
-
-/// What a row's changed text is made with, again in every epoch.
-#[derive(Debug)]
-struct Augmentation {
-    augmenter: Option<Augmenter>,
-    sampler: Option<SubwordSampler>,
-    tokenizer: Tokenizer,
-    /// The texts of each row, as they were read.
-    texts: Vec<(String, Option<String>)>,
-}
-
-/// What is done to rows.
-#[derive(Clone, Copy, Debug, Default)]
-struct RowChanges {
-    words: WordCounts,
-    /// Rows whose words change.
-    changed: usize,
-    /// Rows that are cut in other tokens than those of their text.
-    recut: usize,
-}
-
-impl std::ops::Add for RowChanges {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { words: self.words + other.words, changed: self.changed + other.changed, recut: self.recut + other.recut }
-    }
-}
-
-impl Augmentation {
-    /// A text as a row shows it in its epoch, with what is done to its words.
-    fn shown<'a>(&self, text: &'a str, id: RowId, part: u64) -> (Cow<'a, str>, WordCounts) {
-        match &self.augmenter {
-            None => (Cow::Borrowed(text), WordCounts::default()),
-            Some(augmenter) => {
-                let (shown, counts) = augmenter.augment_counting(text, id, part);
-                (Cow::Owned(shown), counts)
-            }
-        }
-    }
-
-    fn encode(&self, text: &str, id: RowId, part: u64) -> Result<Vec<u32>, Error> {
-        match &self.sampler {
-            Some(sampler) => sampler.encode(text, id, part),
-            None => self.tokenizer.encode(text),
-        }
-    }
-
-    /// What is done to a row.
-    fn changes(&self, id: RowId) -> RowChanges {
-        let (text, pair) = &self.texts[id.row as usize];
-        let mut changes = RowChanges::default();
-        for (part, text) in (0..).zip([Some(text), pair.as_ref()].into_iter().flatten()) {
-            let (shown, counts) = self.shown(text, id, part);
-            changes.words = changes.words + counts;
-            changes.changed |= usize::from(shown != *text);
-            let recut =
-                self.sampler.is_some() && self.encode(&shown, id, part).ok() != self.tokenizer.encode(&shown).ok();
-            changes.recut |= usize::from(recut);
-        }
-        changes
-    }
 }
 
 impl Examples {
